@@ -1,0 +1,36 @@
+# The two commands a stranger needs are `make demo` and `make test`; each sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Idle OpenMP threads would spin and take the cores from the other replica's.
+export OMP_WAIT_POLICY := passive
+export GOMP_SPINCOUNT := 0
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: install demo serve test lint clean
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,load]"
+	touch $@
+
+demo: install
+	$(BIN)/python examples/demo.py
+
+serve: install
+	$(BIN)/serve run serve_config.cpu.yaml
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

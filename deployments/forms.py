@@ -1,0 +1,165 @@
+"""The multipart form of `POST /v1/upscale`: bytes to a picture's file and checked parameters."""
+
+import re
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import cast
+
+from fastapi import Request
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from deployments.problems import Problem, invalid_fields
+from deployments.schemas import FORM_FIELDS
+from sr_engine.errors import InvalidParameter, PromptUnsupported
+from sr_engine.image_io import OutputFormat
+from sr_engine.request import UpscaleParams, Value
+
+MAX_FIELDS = 64
+MAX_FIELD_BYTES = 64 * 1024
+MAX_NUMBER_CHARS = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpscaleForm:
+    """A request as it was sent, its fields checked.
+
+    Attributes:
+        file: the picture's bytes, unchecked.
+        output_quality: None is the format's own default.
+    """
+
+    file: bytes
+    params: UpscaleParams
+    output_format: OutputFormat
+    output_quality: int | None
+
+
+async def read_form(request: Request, max_body_bytes: int) -> FormData:
+    """Read a multipart body, as far as the limits go. The caller closes the result.
+
+    Raises:
+        Problem: another media type, too large a body, or one that cannot be parsed.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "multipart/form-data":
+        raise Problem("unsupported_media_type", "send a multipart/form-data body", close=True)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_body_bytes:
+        raise _too_large(max_body_bytes)
+    parser = MultiPartParser(
+        request.headers,
+        _limited(request, max_body_bytes),
+        max_files=MAX_FIELDS,
+        max_fields=MAX_FIELDS,
+        max_part_size=MAX_FIELD_BYTES,
+    )
+    # The body is bounded already; a temporary file would only cost time.
+    parser.spool_max_size = max_body_bytes
+    try:
+        return await parser.parse()
+    except MultiPartException as err:
+        raise Problem("malformed_multipart", err.message, close=True) from err
+    except ClientDisconnect as err:
+        raise Problem("malformed_multipart", "the body ended early", close=True) from err
+
+
+async def parse_form(form: FormData, defaults: UpscaleParams, *, prompts: bool) -> UpscaleForm:
+    """Check every field; what is absent keeps its default.
+
+    Args:
+        prompts: the model has text encoders.
+
+    Raises:
+        Problem: one or more fields are wrong; all of them are named.
+    """
+    errors: list[InvalidParameter] = []
+    values: dict[str, Value] = {}
+    for name in dict.fromkeys(name for name, _ in form.multi_items()):
+        try:
+            if name != "image":
+                values[name] = _field(name, form.getlist(name), defaults, prompts=prompts)
+        except InvalidParameter as error:
+            errors.append(error)
+    upload = form.getlist("image")
+    if len(upload) != 1 or not isinstance(upload[0], UploadFile):
+        errors.append(InvalidParameter("image", "exactly one file is required"))
+    if errors:
+        raise invalid_fields(errors)
+    assert isinstance(upload[0], UploadFile)
+    output_format = cast(OutputFormat, values.pop("output_format", "png"))
+    output_quality = cast("int | None", values.pop("output_quality", None))
+    return UpscaleForm(
+        file=await upload[0].read(),
+        params=defaults.override(values),
+        output_format=output_format,
+        output_quality=output_quality,
+    )
+
+
+def _field(
+    name: str, given: list[UploadFile | str], defaults: UpscaleParams, *, prompts: bool
+) -> Value:
+    if name not in FORM_FIELDS:
+        raise InvalidParameter(name, "unknown field")
+    if len(given) != 1 or not isinstance(text := given[0], str):
+        raise InvalidParameter(name, "must be given once, as text")
+    value = _PARSERS[FORM_FIELDS[name]["type"]](name, text)
+    if name == "output_format":
+        if value not in FORM_FIELDS[name]["enum"]:
+            raise InvalidParameter(name, f"must be one of {', '.join(FORM_FIELDS[name]['enum'])}")
+    elif name == "output_quality":
+        if not 1 <= int(value) <= 100:
+            raise InvalidParameter(name, "must be between 1 and 100")
+    else:
+        defaults.override({name: value})
+    if name in ("prompt", "negative_prompt") and value and not prompts:
+        raise PromptUnsupported(name)
+    return value
+
+
+def _number(name: str, text: str) -> Value:
+    # `float` alone takes "nan", "1_000" and digits of every script.
+    plain = re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text)
+    if plain is None or len(text) > MAX_NUMBER_CHARS:
+        raise InvalidParameter(name, "must be a finite number")
+    return float(text)
+
+
+def _whole(name: str, text: str) -> Value:
+    if not re.fullmatch(r"[+-]?[0-9]+", text) or len(text) > MAX_NUMBER_CHARS:
+        raise InvalidParameter(name, "must be a whole number")
+    return int(text)
+
+
+def _flag(name: str, text: str) -> Value:
+    if text not in ("true", "false"):
+        raise InvalidParameter(name, "must be true or false")
+    return text == "true"
+
+
+def _text(name: str, text: str) -> Value:
+    return text
+
+
+_PARSERS: dict[str, Callable[[str, str], Value]] = {
+    "number": _number,
+    "integer": _whole,
+    "boolean": _flag,
+    "string": _text,
+}
+
+
+async def _limited(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The body's chunks; what was declared need not be true."""
+    seen = 0
+    async for chunk in request.stream():
+        seen += len(chunk)
+        if seen > max_body_bytes:
+            raise _too_large(max_body_bytes)
+        yield chunk
+
+
+def _too_large(max_body_bytes: int) -> Problem:
+    return Problem("body_too_large", f"at most {max_body_bytes} bytes are taken", close=True)

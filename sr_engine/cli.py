@@ -1,0 +1,230 @@
+"""The command `nullscale`: upscale pictures, and tell what would do it.
+
+Exit codes: 0 all done, 1 some pictures failed, 2 the call is wrong, 3 the model cannot be loaded.
+"""
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Never
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sr_engine.errors import InvalidParameter, ModelLoadError, NullscaleError
+from sr_engine.image_io import OutputFormat, decode_image, encode_image, measure_consistency
+from sr_engine.request import Consistency, UpscaleParams, Value
+
+if TYPE_CHECKING:
+    from sr_engine.engine import SREngine
+    from sr_engine.model import SRModel
+
+FORMAT_OF_SUFFIX: dict[str, OutputFormat] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+}
+SOME_FAILED, WRONG_CALL, NO_MODEL = 1, 2, 3
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+console = Console(stderr=True)
+
+
+class ProjectionName(StrEnum):
+    """The choices of ``--projection``."""
+
+    none = "none"
+    latent = "latent"
+    pixel = "pixel"
+    residual = "residual"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to read and one to write."""
+
+    source: Path
+    target: Path
+
+
+@app.command()
+def upscale(
+    inputs: Annotated[list[Path], typer.Argument(help="pictures, or folders of them")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="a file for one picture, else a folder")
+    ],
+    model: Annotated[str, typer.Option(help="bundled, a folder or a hub id")] = "bundled",
+    scale: Annotated[float | None, typer.Option(help="1, or 1.1 to 16")] = None,
+    num_inference_steps: Annotated[int | None, typer.Option(help="denoising steps")] = None,
+    guidance_strength: Annotated[
+        float | None, typer.Option(help="λ, share of the generated detail")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="drawn when left out")] = None,
+    prompt: Annotated[str | None, typer.Option(help="what the picture shows")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="what it should not show")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="classifier-free guidance; 1 is off")
+    ] = None,
+    projection: Annotated[ProjectionName | None, typer.Option(help="DDNM projection")] = None,
+    eta: Annotated[float | None, typer.Option(help="share of fresh noise a step, 0 to 1")] = None,
+    rederive: Annotated[
+        bool | None, typer.Option(help="noise from the corrected estimate, as the seed does")
+    ] = None,
+    strength: Annotated[float | None, typer.Option(help="noise level to start at, to 1")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
+) -> None:
+    """Upscale pictures; parameters left out take the model's own defaults."""
+    given: dict[str, Value | None] = {
+        "scale": scale,
+        "num_inference_steps": num_inference_steps,
+        "guidance_strength": guidance_strength,
+        "seed": seed,
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "guidance_scale": guidance_scale,
+        "projection": projection.value if projection else None,
+        "eta": eta,
+        "rederive": rederive,
+        "strength": strength,
+    }
+    run_upscale(inputs, output, given, model=model, device=device, dtype=dtype)
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Option(help="bundled, a folder or a hub id")] = "bundled",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
+) -> None:
+    """Print the model, its device, memory, limits and default parameters."""
+    loaded = _load(model, device, dtype)
+    details = loaded.info
+    print(f"model            {details.name}")
+    print(f"device           {details.device} ({details.dtype})")
+    print(f"parameters       {details.parameters / 1e6:.1f} million")
+    print(f"weights          {details.memory_bytes / 2**20:.0f} MiB")
+    print(f"native size      {details.native_px} px, in multiples of {details.multiple_px} px")
+    print(f"prompts          {'yes' if details.prompts else 'no'}")
+    print("scale            1, or 1.1 to 16")
+    for name in ("num_inference_steps", "projection", "guidance_strength", "eta", "strength"):
+        print(f"{name:<17}{getattr(loaded.defaults, name)}")
+
+
+def run_upscale(
+    inputs: list[Path],
+    output: Path,
+    given: dict[str, Value | None],
+    *,
+    model: str = "bundled",
+    device: str = "auto",
+    dtype: str = "auto",
+) -> None:
+    """Upscale every picture and end the process with the exit code that says how it went.
+
+    Raises:
+        typer.Exit: always but when all went well.
+    """
+    try:
+        UpscaleParams().override(given)
+        jobs = plan_jobs(inputs, output)
+    except InvalidParameter as err:
+        _stop(f"--{err.field.replace('_', '-')}: {err.message}", WRONG_CALL)
+    except NullscaleError as err:
+        _stop(str(err), WRONG_CALL)
+
+    # Loading takes seconds: only now that the call is known to make sense.
+    from sr_engine.engine import SREngine
+
+    engine = SREngine(_load(model, device, dtype))
+    params = engine.model.defaults.override(given)
+    failed = 0
+    for job in jobs:
+        try:
+            print(_upscale_file(engine, job, params))
+        except (NullscaleError, OSError) as err:
+            failed += 1
+            console.print(f"{job.source}: {err}", style="red", highlight=False, markup=False)
+    if failed:
+        _stop(f"{failed} of {len(jobs)} pictures failed", SOME_FAILED)
+
+
+def plan_jobs(inputs: list[Path], output: Path) -> list[Job]:
+    """Say which file each picture goes to.
+
+    Raises:
+        NullscaleError: no pictures, or several for one file.
+    """
+    sources: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            sources += sorted(p for p in path.iterdir() if p.suffix.lower() in FORMAT_OF_SUFFIX)
+        else:
+            sources.append(path)
+    if not sources:
+        raise NullscaleError("there are no pictures in the inputs")
+    if output.suffix.lower() in FORMAT_OF_SUFFIX:
+        if len(sources) > 1:
+            raise NullscaleError(f"{len(sources)} pictures cannot all become {output}")
+        return [Job(sources[0], output)]
+    jobs = [Job(source, output / f"{source.stem}.png") for source in sources]
+    if len({job.target for job in jobs}) < len(jobs):
+        raise NullscaleError("two of the pictures have the same name")
+    return jobs
+
+
+def _upscale_file(engine: "SREngine", job: Job, params: UpscaleParams) -> str:
+    """Upscale one file; return the line that sums it up."""
+    output_format = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
+    image = decode_image(job.source.read_bytes(), scale=params.scale, output_format=output_format)
+    started = time.monotonic()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(job.source.name, total=params.num_inference_steps)
+        result = engine.upscale(
+            image, params, on_step=lambda event: progress.update(bar, completed=event.step)
+        )
+    encoded = encode_image(result.image, output_format)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    job.target.write_bytes(encoded)
+    found = measure_consistency(encoded, image, reachable=result.consistency.reachable)
+    height, width, _ = result.image.shape
+    return (
+        f"{job.source} → {job.target}  {width}×{height}  seed {result.seed}  "
+        f"{time.monotonic() - started:.1f} s  {describe(found)}"
+    )
+
+
+def describe(consistency: Consistency) -> str:
+    """Put the round trip in words."""
+    if consistency.exact:
+        return "gives its input back exactly"
+    words = f"gives {consistency.exact_share:.2%} of its input back ({consistency.psnr_db:.1f} dB)"
+    return words if consistency.reachable else f"{words}: no picture in range does it exactly"
+
+
+def _load(model: str, device: str, dtype: str) -> "SRModel":
+    from sr_engine.model import load_model
+
+    try:
+        return load_model(model, device=device, dtype=dtype)
+    except ModelLoadError as err:
+        _stop(str(err), NO_MODEL)
+
+
+def _stop(message: str, code: int) -> Never:
+    console.print(message, style="red", highlight=False, markup=False)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

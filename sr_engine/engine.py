@@ -1,0 +1,206 @@
+"""The engine: requests in, one batch of tiles a step, results out."""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from sr_engine.active import ActiveRequest
+from sr_engine.errors import EngineError, NullscaleError, RequestAborted
+from sr_engine.prompts import PromptEmbeddings
+from sr_engine.request import MAX_SEED, UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.runner import Model, Runner
+from sr_engine.scheduler import Phase, Scheduler
+
+logger = logging.getLogger(__name__)
+
+CPU_CAPS = {Phase.DENOISE: 4, Phase.DECODE: 1, Phase.ENCODE: 1}
+CUDA_CAPS = {Phase.DENOISE: 8, Phase.DECODE: 4, Phase.ENCODE: 4}
+
+
+@dataclass(frozen=True, slots=True)
+class StepEvent:
+    """A request finished a denoising step.
+
+    Attributes:
+        step: finished steps, from 1 up.
+        of: steps in all.
+        eta_s: expected seconds to the end.
+    """
+
+    request_id: str
+    step: int
+    of: int
+    eta_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFailure:
+    """A request ended without a result."""
+
+    request_id: str
+    error: NullscaleError
+
+
+Event = StepEvent | UpscaleResult | RequestFailure
+
+
+class SREngine:
+    """Batches the network calls of many requests, one batch a `step`. Not thread-safe.
+
+    Args:
+        max_active: requests that may hold latents and pixels at once; the rest wait.
+        caps: rows a batch of each phase may hold; by default what suits the model's device.
+    """
+
+    def __init__(
+        self, model: Model, *, max_active: int = 4, caps: Mapping[Phase, int] | None = None
+    ) -> None:
+        self.runner = Runner(model)
+        default_caps = CUDA_CAPS if model.info.device.startswith("cuda") else CPU_CAPS
+        self._scheduler = Scheduler(max_active, caps or default_caps)
+        self._waiting: dict[str, tuple[UpscaleRequest, float]] = {}
+        self._active: dict[str, tuple[ActiveRequest, float]] = {}
+
+    @property
+    def model(self) -> Model:
+        """The model that every request shares."""
+        return self.runner.model
+
+    def add_request(self, request: UpscaleRequest) -> None:
+        """Queue a request; `step` reports on it under its ``request_id``.
+
+        Raises:
+            EngineError: a request of that id is here already.
+        """
+        if request.request_id in self._waiting or request.request_id in self._active:
+            raise EngineError(f"request {request.request_id} is here already")
+        self._waiting[request.request_id] = (request, time.monotonic())
+        self._scheduler.add(request.request_id)
+
+    def abort(self, request_id: str) -> list[Event]:
+        """Take a request out, wherever it stands; return its last event, none if it was gone."""
+        if not self._scheduler.remove(request_id):
+            return []
+        self._forget(request_id)
+        return [RequestFailure(request_id, RequestAborted(f"request {request_id} was aborted"))]
+
+    def has_work(self) -> bool:
+        """Say whether another `step` would do anything."""
+        return self._scheduler.has_work()
+
+    @torch.inference_mode()
+    def step(self) -> list[Event]:
+        """Run one batch and return what became of the requests in it."""
+        events = self._admit()
+        batch = self._scheduler.next_batch()
+        if not batch:
+            return events
+        rows = [self._active[task.request_id][0].row(task) for task in batch]
+        try:
+            outputs = self.runner.run(batch[0].phase, rows)
+        except (RuntimeError, ValueError) as err:
+            for request_id in dict.fromkeys(task.request_id for task in batch):
+                events.append(self._fail(request_id, err))
+            return events
+        for task, output in zip(batch, outputs, strict=True):
+            # A neighbour's tile may have ended this request's life within this very loop.
+            if task.request_id in self._active:
+                active, arrived_s = self._active[task.request_id]
+                done = active.steps_done
+                if active.complete(task, output):
+                    events += self._advance(active, arrived_s, done)
+        return events
+
+    def upscale(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        params: UpscaleParams | None = None,
+        *,
+        on_step: Callable[[StepEvent], None] = lambda event: None,
+    ) -> UpscaleResult:
+        """Upscale one 8-bit sRGB picture and wait for it; by default with the model's parameters.
+
+        Raises:
+            InvalidImage: ``image`` is no [h, w, 3] array of uint8.
+            EngineError: the model failed on it.
+        """
+        request = UpscaleRequest(
+            request_id=secrets.token_hex(8), image=image, params=params or self.model.defaults
+        )
+        self.add_request(request)
+        while True:
+            for event in self.step():
+                if event.request_id != request.request_id:
+                    continue
+                if isinstance(event, UpscaleResult):
+                    return event
+                if isinstance(event, RequestFailure):
+                    raise event.error
+                on_step(event)
+
+    def _admit(self) -> list[Event]:
+        events: list[Event] = []
+        for request_id in self._scheduler.admit():
+            request, arrived_s = self._waiting.pop(request_id)
+            try:
+                active = self._activate(request)
+            except (NullscaleError, RuntimeError) as err:
+                self._scheduler.remove(request_id)
+                events.append(_failure(request_id, err))
+                continue
+            self._active[request_id] = (active, arrived_s)
+            self._scheduler.submit(request_id, active.tasks)
+        return events
+
+    def _activate(self, request: UpscaleRequest) -> ActiveRequest:
+        params = request.params
+        seed = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
+        prompts = self._embed(params.prompt), self._embed(params.negative_prompt)
+        return ActiveRequest(request, self.model, prompts, seed)
+
+    def _embed(self, prompt: str) -> PromptEmbeddings:
+        return self.model.encode_prompt(prompt) if prompt else self.model.empty_prompt
+
+    def _advance(self, active: ActiveRequest, arrived_s: float, done: int) -> list[Event]:
+        request_id = active.request.request_id
+        events: list[Event] = []
+        if active.steps_done > done:
+            spent_s = time.monotonic() - active.started_s
+            eta_s = spent_s / active.steps_done * (active.steps - active.steps_done)
+            events.append(StepEvent(request_id, active.steps_done, active.steps, eta_s))
+        if active.picture is None:
+            self._scheduler.submit(request_id, active.tasks)
+            return events
+        try:
+            events.append(active.result(arrived_s))
+        except NullscaleError as err:
+            return [*events, self._fail(request_id, err)]
+        self._scheduler.remove(request_id)
+        self._forget(request_id)
+        return events
+
+    def _fail(self, request_id: str, err: Exception) -> RequestFailure:
+        self._scheduler.remove(request_id)
+        self._forget(request_id)
+        return _failure(request_id, err)
+
+    def _forget(self, request_id: str) -> None:
+        self._waiting.pop(request_id, None)
+        entry = self._active.pop(request_id, None)
+        if entry is not None:
+            entry[0].close()
+
+
+def _failure(request_id: str, err: Exception) -> RequestFailure:
+    if isinstance(err, NullscaleError):
+        return RequestFailure(request_id, err)
+    logger.error("request %s failed in the model", request_id, exc_info=err)
+    error = EngineError("the model failed on this request")
+    error.__cause__ = err
+    return RequestFailure(request_id, error)

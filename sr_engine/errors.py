@@ -1,0 +1,71 @@
+"""Everything that `sr_engine` raises on purpose.
+
+    NullscaleError
+    ├── InvalidParameter        a request's parameter is out of range; ``field`` names it
+    │   └── PromptUnsupported   a prompt was given and the model has no text encoder
+    ├── InvalidImage            bytes that do not decode to a picture we accept
+    │   ├── UnsupportedImageType
+    │   └── ImageTooLarge
+    ├── ModelLoadError          the checkpoint cannot be found, read or used
+    └── EngineError
+        ├── EngineDead          the engine's thread has ended; nothing more will be done
+        ├── RequestAborted      the request was taken out of the engine before it ended
+        ├── DeadlineExceeded    the request's deadline passed
+        └── InvalidResult       the model produced numbers that are no picture
+"""
+
+
+class NullscaleError(Exception):
+    """Base of all errors raised on purpose; its text may be shown to a user."""
+
+
+class InvalidParameter(NullscaleError, ValueError):
+    """A request's parameter is out of range."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class PromptUnsupported(InvalidParameter):
+    """A prompt was given and the model has no text encoder."""
+
+    def __init__(self, field: str = "prompt") -> None:
+        super().__init__(field, "this model has no text encoder")
+
+
+class InvalidImage(NullscaleError):
+    """Bytes that do not decode to a picture we accept."""
+
+
+class UnsupportedImageType(InvalidImage):
+    """A file that is neither PNG, JPEG nor WebP."""
+
+
+class ImageTooLarge(InvalidImage):
+    """More pixels, in or out, than the limit allows."""
+
+
+class ModelLoadError(NullscaleError):
+    """The checkpoint cannot be found, read or used; the text says what to do."""
+
+
+class EngineError(NullscaleError):
+    """A request failed inside the engine."""
+
+
+class EngineDead(EngineError):
+    """The engine's thread has ended; nothing more will be done."""
+
+
+class RequestAborted(EngineError):
+    """The request was taken out of the engine before it ended."""
+
+
+class DeadlineExceeded(EngineError):
+    """The request's deadline passed before it ended."""
+
+
+class InvalidResult(EngineError):
+    """The model produced numbers that are no picture."""

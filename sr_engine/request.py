@@ -1,0 +1,163 @@
+"""What a caller asks for and what comes back."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal, Self, get_args
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from sr_engine.errors import InvalidImage, InvalidParameter
+
+Projection = Literal["none", "latent", "pixel", "residual"]
+Value = str | float | int | bool
+
+MAX_SEED = 2**32 - 1
+MAX_STEPS = 1000
+MAX_SCALE = 16.0
+MAX_PROMPT_CHARS = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpscaleParams:
+    """Parameters of one upscale; what is left out takes the model's own default.
+
+    Attributes:
+        scale: output side over input side; 1, or 1.1 to 16.
+        num_inference_steps: denoising steps, 1 to 1000.
+        guidance_strength: λ, how much of the generated null-space detail is kept, 0 to 2.
+            0 gives the pseudo-inverse image ``A†y``.
+        seed: 0 … 2³²−1; None draws one.
+        prompt: what the picture shows; empty needs no text encoder.
+        negative_prompt: what it should not show; read only where ``guidance_scale`` is not 1.
+        guidance_scale: classifier-free guidance w, 0 to 20; 1 is off and costs nothing.
+        projection: where the estimate is made consistent at every step but the last;
+            ``none`` is the plain sampler, without any guarantee.
+        eta: share of fresh noise in each step, 0 (deterministic) to 1.
+        rederive: take the noise of a step from the corrected estimate, as the seed repository does.
+        strength: the noise level σ to start at, above 0 to 1; below 1 the start is the noised
+            encoding of ``A†y`` instead of pure noise.
+
+    Raises:
+        InvalidParameter: one of them is out of range or of the wrong type.
+    """
+
+    scale: float = 4.0
+    num_inference_steps: int = 8
+    guidance_strength: float = 1.0
+    seed: int | None = None
+    prompt: str = ""
+    negative_prompt: str = ""
+    guidance_scale: float = 1.0
+    projection: Projection = "pixel"
+    eta: float = 0.85
+    rederive: bool = False
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.scale != 1:
+            _check_number("scale", self.scale, 1.1, MAX_SCALE)
+        _check_whole("num_inference_steps", self.num_inference_steps, 1, MAX_STEPS)
+        _check_number("guidance_strength", self.guidance_strength, 0, 2)
+        if self.seed is not None:
+            _check_whole("seed", self.seed, 0, MAX_SEED)
+        for name in ("prompt", "negative_prompt"):
+            _check_text(name, getattr(self, name))
+        _check_number("guidance_scale", self.guidance_scale, 0, 20)
+        if self.projection not in get_args(Projection):
+            raise InvalidParameter("projection", f"must be one of {get_args(Projection)}")
+        _check_number("eta", self.eta, 0, 1)
+        if not isinstance(self.rederive, bool):
+            raise InvalidParameter("rederive", "must be true or false")
+        _check_number("strength", self.strength, 1e-3, 1)
+
+    def override(self, given: Mapping[str, Value | None]) -> Self:
+        """Return these parameters with those of ``given`` that are not None in their place.
+
+        Raises:
+            InvalidParameter: an unknown name, or a value out of range.
+        """
+        known = {f.name for f in fields(self)}
+        for name in given:
+            if name not in known:
+                raise InvalidParameter(name, "unknown parameter")
+        return replace(self, **{k: v for k, v in given.items() if v is not None})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpscaleRequest:
+    """One picture to upscale: 8-bit sRGB samples [h, w, 3], at least 1 px a side.
+
+    Raises:
+        InvalidImage: the array is no such picture.
+    """
+
+    request_id: str
+    image: UInt8[np.ndarray, "h w 3"]
+    params: UpscaleParams
+
+    def __post_init__(self) -> None:
+        shape = self.image.shape
+        if self.image.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+            raise InvalidImage(f"expected 8-bit samples [h, w, 3], got {self.image.dtype} {shape}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consistency:
+    """How well the result, scaled down by Pillow's bicubic filter, gives the input back.
+
+    Attributes:
+        exact: every sample comes back.
+        exact_share: share of the input's samples that come back, 0 to 1.
+        reachable: False where no picture in range that gives the input back was found.
+        psnr_db: of the scaled-down result against the input; None when exact.
+    """
+
+    exact: bool
+    exact_share: float
+    reachable: bool
+    psnr_db: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpscaleResult:
+    """An upscaled picture and how it came about.
+
+    Attributes:
+        image: 8-bit sRGB samples [H, W, 3].
+        unrounded: the same before range and rounding, [3, H, W], nominally 0 to 1, on the CPU.
+        seed: the seed that makes this picture again.
+        queue_s: seconds between arrival and the first model call.
+        compute_s: seconds from then to the end.
+    """
+
+    request_id: str
+    image: UInt8[np.ndarray, "H W 3"]
+    unrounded: Float[Tensor, "3 H W"] = field(repr=False)
+    seed: int
+    consistency: Consistency
+    queue_s: float
+    compute_s: float
+
+
+def _check_number(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidParameter(name, "must be a finite number")
+    if not low <= value <= high:
+        raise InvalidParameter(name, f"must be between {low:g} and {high:g}")
+
+
+def _check_whole(name: str, value: int, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidParameter(name, "must be a whole number")
+    if not low <= value <= high:
+        raise InvalidParameter(name, f"must be between {low} and {high}")
+
+
+def _check_text(name: str, value: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidParameter(name, "must be text")
+    if len(value) > MAX_PROMPT_CHARS:
+        raise InvalidParameter(name, f"must not be longer than {MAX_PROMPT_CHARS} characters")

@@ -1,0 +1,101 @@
+"""Runs batches of tiles through the model: the one place where tensors of requests meet."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sr_engine.model import ModelInfo
+from sr_engine.prompts import PromptEmbeddings
+from sr_engine.request import UpscaleParams
+from sr_engine.scheduler import Phase
+
+logger = logging.getLogger(__name__)
+
+
+class Model(Protocol):
+    """What the engine needs of a model; `sr_engine.model.SRModel` is the real one."""
+
+    info: ModelInfo
+    defaults: UpscaleParams
+    empty_prompt: PromptEmbeddings
+    shift: float
+
+    def velocity(
+        self,
+        latents: Float[Tensor, "b c h w"],
+        sigmas: Float[Tensor, " b"],
+        prompts: Sequence[PromptEmbeddings],
+    ) -> Float[Tensor, "b c h w"]:
+        """Return dx/dσ at each row's own noise level."""
+        ...
+
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        """Return g'(latents), nominally 0 to 1."""
+        ...
+
+    def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        """Return g(pixels)."""
+        ...
+
+    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
+        """Return a prompt's embeddings."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The input of one tile; ``sigma`` and ``prompt`` are read by `Phase.DENOISE` alone."""
+
+    value: Float[Tensor, "c h w"]
+    sigma: float
+    prompt: PromptEmbeddings
+
+
+class Runner:
+    """Holds the model and counts the seconds spent inside it."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.seconds = dict.fromkeys(Phase, 0.0)
+
+    def run(self, phase: Phase, rows: Sequence[Row]) -> list[Float[Tensor, "c h w"]]:
+        """Return each row's result; a batch that does not fit in memory is split and retried.
+
+        Raises:
+            torch.OutOfMemoryError: a single row does not fit.
+        """
+        try:
+            started = time.perf_counter()
+            results = self._call(phase, rows)
+            self._synchronise(results)
+            self.seconds[phase] += time.perf_counter() - started
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+            logger.warning("out of memory at %s of %d rows: split", phase.value, len(rows))
+            torch.cuda.empty_cache()
+            half = len(rows) // 2
+            return self.run(phase, rows[:half]) + self.run(phase, rows[half:])
+        return list(results.unbind(0))
+
+    def _call(self, phase: Phase, rows: Sequence[Row]) -> Tensor:
+        batch = torch.stack([row.value for row in rows])
+        if phase is Phase.DENOISE:
+            sigmas = torch.tensor([row.sigma for row in rows], device=batch.device)
+            return self.model.velocity(batch, sigmas, [row.prompt for row in rows])
+        network: Callable[[Tensor], Tensor] = (
+            self.model.decode if phase is Phase.DECODE else self.model.encode
+        )
+        return network(batch)
+
+    @staticmethod
+    def _synchronise(results: Tensor) -> None:
+        # The clock must not stop before a GPU has done the work.
+        if results.is_cuda:
+            torch.cuda.synchronize(results.device)

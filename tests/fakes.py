@@ -1,0 +1,56 @@
+"""A model small enough to reason about, in place of the networks."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sr_engine.model import ModelInfo
+from sr_engine.prompts import PromptEmbeddings
+from sr_engine.request import UpscaleParams
+
+
+class FakeModel:
+    """Every network acts on each row alone; ``calls`` records the batch size of each call.
+
+    The autoencoder halves the sides and is lossy; the velocity pulls towards a smooth picture that
+    depends on the prompt.
+    """
+
+    def __init__(self, *, native_px: int = 32) -> None:
+        self.info = ModelInfo(
+            name="fake",
+            native_px=native_px,
+            vae_factor=2,
+            multiple_px=4,
+            latent_channels=3,
+            parameters=0,
+            memory_bytes=0,
+            device="cpu",
+            dtype="float32",
+            prompts=True,
+        )
+        self.defaults = UpscaleParams(num_inference_steps=3)
+        self.empty_prompt = PromptEmbeddings(torch.zeros(1, 4), torch.zeros(4))
+        self.shift = 1.0
+        self.calls: list[tuple[str, int]] = []
+
+    def velocity(
+        self, latents: Tensor, sigmas: Tensor, prompts: Sequence[PromptEmbeddings]
+    ) -> Tensor:
+        self.calls.append(("denoise", len(latents)))
+        bias = torch.stack([p.pooled.mean() for p in prompts])[:, None, None, None]
+        smooth = torch.nn.functional.avg_pool2d(latents, 3, 1, 1)
+        return latents - 0.7 * smooth * (1 - sigmas[:, None, None, None]) - bias
+
+    def decode(self, latents: Tensor) -> Tensor:
+        self.calls.append(("decode", len(latents)))
+        large = torch.nn.functional.interpolate(latents, scale_factor=2, mode="nearest")
+        return 0.5 + 0.25 * large
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        self.calls.append(("encode", len(pixels)))
+        return 3.9 * (torch.nn.functional.avg_pool2d(pixels, 2) - 0.5)
+
+    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
+        return PromptEmbeddings(torch.zeros(1, 4), torch.full((4,), len(prompt) / 100))

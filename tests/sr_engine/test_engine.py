@@ -1,0 +1,202 @@
+"""The batched engine against a plain loop, and what becomes of requests that end early."""
+
+import numpy as np
+import pytest
+import torch
+from fakes import FakeModel
+from torch import Tensor
+
+from sr_engine.ddnm import Decode, Denoise, NetworkCall, drive, restore
+from sr_engine.engine import Event, RequestFailure, SREngine, StepEvent
+from sr_engine.errors import EngineError, InvalidResult, RequestAborted
+from sr_engine.operators import BicubicDownscale, Canvas
+from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.sampling import sigma_schedule
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    smooth = np.random.default_rng(seed).random((4, 4, 3)).astype(np.float32)
+    field = torch.nn.functional.interpolate(
+        torch.from_numpy(smooth).permute(2, 0, 1)[None], size=(height, width), mode="bilinear"
+    )
+    return (field[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+
+
+def request(request_id: str, image: np.ndarray, **params: object) -> UpscaleRequest:
+    defaults = UpscaleParams(num_inference_steps=3, scale=2, seed=1)
+    return UpscaleRequest(request_id=request_id, image=image, params=defaults.override(params))
+
+
+def run(engine: SREngine) -> list[Event]:
+    events: list[Event] = []
+    while engine.has_work():
+        events += engine.step()
+    return events
+
+
+def results(events: list[Event]) -> dict[str, UpscaleResult]:
+    return {e.request_id: e for e in events if isinstance(e, UpscaleResult)}
+
+
+def plain_loop(request: UpscaleRequest, model: FakeModel) -> Tensor:
+    """One request, whole pictures, no tiles, no engine."""
+    y = torch.from_numpy(request.image.copy()).permute(2, 0, 1) / 255
+    operator = BicubicDownscale(request.image.shape[:2], request.params.scale)
+    canvas = Canvas(operator.image_size, model.info.multiple_px)
+    generator = torch.Generator().manual_seed(request.params.seed or 0)
+    shape = (3, *(side // 2 for side in canvas.size))
+    embeddings = [
+        model.encode_prompt(p) if p else model.empty_prompt
+        for p in (request.params.prompt, request.params.negative_prompt)
+    ]
+
+    def answer(call: NetworkCall) -> Tensor:
+        if isinstance(call, Denoise):
+            sigma = torch.tensor([call.sigma])
+            return model.velocity(call.latents[None], sigma, [embeddings[call.negative]])[0]
+        if isinstance(call, Decode):
+            return model.decode(call.latents[None])[0]
+        return model.encode(call.pixels[None])[0]
+
+    sampler = restore(
+        y,
+        operator=operator,
+        canvas=canvas,
+        sigmas=sigma_schedule(
+            request.params.num_inference_steps, shift=model.shift, start=request.params.strength
+        ),
+        draw_noise=lambda: torch.randn(shape, generator=generator),
+        params=request.params,
+    )
+    return drive(sampler, answer)
+
+
+MIX = {
+    "plain": request("plain", picture(8, 8)),
+    "odd": request("odd", picture(7, 5), scale=2.7, num_inference_steps=2, projection="latent"),
+    "dot": request("dot", picture(1, 1), projection="residual", eta=0.0, seed=3),
+    "guided": request("guided", picture(8, 8), guidance_scale=3.0, prompt="leaf", seed=4),
+    "warm": request("warm", picture(8, 8), strength=0.4, num_inference_steps=5),
+    "rederived": request("rederived", picture(6, 9), projection="latent", rederive=True),
+    "unprojected": request("unprojected", picture(9, 4), projection="none"),
+}
+
+
+@pytest.mark.parametrize("max_active", [1, 3, 8])
+def test_batched_equals_alone(max_active: int) -> None:
+    model = FakeModel()
+    engine = SREngine(model, max_active=max_active)
+    for each in MIX.values():
+        engine.add_request(each)
+    done = results(run(engine))
+    assert done.keys() == MIX.keys()
+    if max_active > 1:
+        assert max(rows for phase, rows in model.calls if phase == "denoise") > 1
+    for request_id, each in MIX.items():
+        alone = plain_loop(each, FakeModel())
+        torch.testing.assert_close(done[request_id].unrounded, alone, rtol=0, atol=1e-5)
+
+
+def test_tiles_of_a_local_model_join_without_a_trace() -> None:
+    # The fake's networks see 3 x 3 latents at most: away from tile borders, tiling changes nothing,
+    # and at the borders the blend hides what little does.
+    wide = request("wide", picture(24, 40), num_inference_steps=2, eta=0.0)
+    tiled = SREngine(FakeModel(native_px=32))
+    tiled.add_request(wide)
+    whole = plain_loop(wide, FakeModel())
+    difference = (results(run(tiled))["wide"].unrounded - whole).abs()
+    assert difference.max() < 0.05
+    assert difference.median() < 1e-4
+
+
+def test_every_result_gives_its_input_back() -> None:
+    engine = SREngine(FakeModel())
+    for each in MIX.values():
+        engine.add_request(each)
+    for request_id, result in results(run(engine)).items():
+        if request_id not in {"unprojected", "odd"}:
+            assert result.consistency.exact, request_id
+            assert result.consistency.psnr_db is None
+
+
+def test_same_seed_same_picture_and_another_seed_another() -> None:
+    engine = SREngine(FakeModel())
+    image = picture(8, 8)
+    params = UpscaleParams(num_inference_steps=3, scale=2)
+    first = engine.upscale(image, params)
+    again = engine.upscale(image, params.override({"seed": first.seed}))
+    other = engine.upscale(image, params.override({"seed": (first.seed + 1) % 2**32}))
+    np.testing.assert_array_equal(first.image, again.image)
+    assert (first.unrounded - other.unrounded).abs().max() > 1e-3
+
+
+def test_steps_are_counted() -> None:
+    engine = SREngine(FakeModel())
+    events: list[StepEvent] = []
+    params = UpscaleParams(num_inference_steps=4, scale=2, strength=0.5)
+    engine.upscale(picture(8, 8), params, on_step=events.append)
+    assert [(e.step, e.of) for e in events] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert events[-1].eta_s == 0
+
+
+def test_abort_leaves_nothing_behind_and_spares_the_neighbour() -> None:
+    engine = SREngine(FakeModel(), max_active=2)
+    for request_id in ("a", "b", "queued"):
+        engine.add_request(request(request_id, picture(8, 8)))
+    engine.step()
+    for request_id in ("a", "queued"):
+        (event,) = engine.abort(request_id)
+        assert isinstance(event, RequestFailure)
+        assert isinstance(event.error, RequestAborted)
+    assert engine.abort("a") == []
+    assert results(run(engine)).keys() == {"b"}
+    assert not engine.has_work()
+
+
+def test_two_requests_of_one_id_are_refused() -> None:
+    engine = SREngine(FakeModel())
+    engine.add_request(request("a", picture(4, 4)))
+    with pytest.raises(EngineError, match="here already"):
+        engine.add_request(request("a", picture(4, 4)))
+
+
+class ShortOfMemory(FakeModel):
+    """Has room for two rows a batch."""
+
+    def velocity(self, latents, sigmas, prompts):
+        if len(latents) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return super().velocity(latents, sigmas, prompts)
+
+
+def test_a_batch_too_large_for_memory_is_split() -> None:
+    engine = SREngine(ShortOfMemory(), max_active=8)
+    for each in MIX.values():
+        engine.add_request(each)
+    done = results(run(engine))
+    for request_id, each in MIX.items():
+        alone = plain_loop(each, FakeModel())
+        torch.testing.assert_close(done[request_id].unrounded, alone, rtol=0, atol=1e-5)
+
+
+class Broken(FakeModel):
+    def decode(self, latents: Tensor) -> Tensor:
+        return super().decode(latents) * torch.nan
+
+
+def test_a_picture_of_nans_is_an_error() -> None:
+    with pytest.raises(InvalidResult, match="non-finite"):
+        SREngine(Broken()).upscale(picture(8, 8))
+
+
+class Failing(FakeModel):
+    def decode(self, latents: Tensor) -> Tensor:
+        raise RuntimeError("internal detail")
+
+
+def test_a_failing_model_fails_the_request_and_hides_the_detail() -> None:
+    engine = SREngine(Failing())
+    with pytest.raises(EngineError, match="the model failed") as caught:
+        engine.upscale(picture(8, 8))
+    assert "internal detail" not in str(caught.value)
+    assert not engine.has_work()

@@ -1,0 +1,242 @@
+"""The networks against diffusers, row by row, and the published sizes of SD3.5."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import CONTEXT_DIM, LATENT_CHANNELS, NATIVE_PX, POOLED_DIM, write_checkpoint
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from torch import Tensor
+
+from sr_engine.errors import PromptUnsupported
+from sr_engine.model import SRModel, load_model, memory_estimate
+from sr_engine.prompts import PromptEmbeddings
+from sr_engine.request import UpscaleParams
+
+MEDIUM = {
+    "sample_size": 128,
+    "patch_size": 2,
+    "in_channels": 16,
+    "out_channels": 16,
+    "num_layers": 24,
+    "attention_head_dim": 64,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 4096,
+    "caption_projection_dim": 1536,
+    "pooled_projection_dim": 2048,
+    "pos_embed_max_size": 384,
+    "dual_attention_layers": tuple(range(13)),
+    "qk_norm": "rms_norm",
+}
+LARGE = MEDIUM | {
+    "num_layers": 38,
+    "num_attention_heads": 38,
+    "caption_projection_dim": 2432,
+    "pos_embed_max_size": 192,
+    "dual_attention_layers": (),
+}
+SD35_VAE = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 16,
+    "sample_size": 1024,
+    "scaling_factor": 1.5305,
+    "shift_factor": 0.0609,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_checkpoint: Path) -> SRModel:
+    return load_model(str(tiny_checkpoint), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def vae(tiny_checkpoint: Path) -> AutoencoderKL:
+    """The same autoencoder, read by diffusers alone."""
+    return AutoencoderKL.from_pretrained(tiny_checkpoint / "vae").requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def transformer(tiny_checkpoint: Path) -> SD3Transformer2DModel:
+    return SD3Transformer2DModel.from_pretrained(tiny_checkpoint / "transformer").requires_grad_(
+        False
+    )
+
+
+def test_info_tells_what_the_configuration_says(model: SRModel, tiny_checkpoint: Path) -> None:
+    info = model.info
+    assert (info.native_px, info.vae_factor, info.multiple_px) == (NATIVE_PX, 4, 8)
+    assert info.latent_channels == LATENT_CHANNELS
+    assert (info.name, info.device, info.dtype) == (tiny_checkpoint.name, "cpu", "float32")
+    assert not info.prompts
+    on_disk = sum(
+        (tiny_checkpoint / part / "diffusion_pytorch_model.safetensors").stat().st_size
+        for part in ("transformer", "vae")
+    )
+    assert info.memory_bytes == pytest.approx(on_disk, rel=0.1)
+    assert info.parameters * 4 <= info.memory_bytes
+
+
+def test_encode_is_the_mode_with_the_shift_subtracted(model: SRModel, vae: AutoencoderKL) -> None:
+    pixels = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(1))
+    mode = vae.encode(2 * pixels - 1).latent_dist.mode()
+    shift, scale = vae.config.shift_factor, vae.config.scaling_factor
+
+    latents = model.encode(pixels)
+
+    assert latents.shape == (2, LATENT_CHANNELS, 8, 12)
+    torch.testing.assert_close(latents, (mode - shift) * scale)
+    assert (latents - (mode + shift) * scale).abs().min() > 0.5, "the seed adds the shift"
+
+
+def test_decode_undoes_shift_and_scale_and_does_not_clip(
+    model: SRModel, vae: AutoencoderKL
+) -> None:
+    raw = 3 * torch.randn(2, LATENT_CHANNELS, 8, 12, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        # Ten times the amplitude leaves the range, so that clipping would show.
+        model.vae.decoder.conv_out.weight.mul_(10)
+        vae.decoder.conv_out.weight.mul_(10)
+        expected = vae.decode(raw).sample / 2 + 0.5
+        latents = (raw - vae.config.shift_factor) * vae.config.scaling_factor
+        pixels = model.decode(latents)
+        model.vae.decoder.conv_out.weight.div_(10)
+        vae.decoder.conv_out.weight.div_(10)
+    assert pixels.shape == (2, 3, 32, 48)
+    assert expected.min() < 0 and expected.max() > 1
+    torch.testing.assert_close(pixels, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_velocity_is_the_transformers_at_a_thousand_times_sigma(
+    model: SRModel, transformer: SD3Transformer2DModel
+) -> None:
+    x, (prompt,) = latents(1), prompts(1)
+    expected = transformer(
+        x,
+        encoder_hidden_states=prompt.context[None],
+        pooled_projections=prompt.pooled[None],
+        timestep=torch.tensor([625.0]),
+    ).sample
+    torch.testing.assert_close(model.velocity(x, torch.tensor([0.625]), [prompt]), expected)
+
+
+def test_rows_with_different_sigmas_and_prompts_equal_the_same_rows_alone(model: SRModel) -> None:
+    x, sigmas, rows = latents(4), torch.tensor([1.0, 0.7, 0.7, 0.02]), prompts(4)
+    together = model.velocity(x, sigmas, rows)
+    for i in range(4):
+        alone = model.velocity(x[i : i + 1], sigmas[i : i + 1], rows[i : i + 1])
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-5, rtol=0)
+    # The comparison means something only if sigma and prompt matter.
+    swapped = model.velocity(x, sigmas, rows[::-1])
+    assert (together - swapped).abs().amax() > 1e-3
+    assert (together - model.velocity(x, sigmas.flip(0), rows)).abs().amax() > 1e-3
+
+
+@pytest.mark.parametrize("sides", [(4, 4), (16, 10), (24, 24)])
+def test_sides_other_than_the_native_ones(model: SRModel, sides: tuple[int, int]) -> None:
+    x = torch.zeros(1, LATENT_CHANNELS, *sides)
+    assert model.velocity(x, torch.ones(1), [model.empty_prompt]).shape == x.shape
+    pixels = model.decode(x)
+    assert pixels.shape == (1, 3, 4 * sides[0], 4 * sides[1])
+    assert model.encode(pixels).shape == x.shape
+
+
+def test_bfloat16_inside_float32_outside(tiny_checkpoint: Path, model: SRModel) -> None:
+    half = load_model(str(tiny_checkpoint), device="cpu", dtype="bfloat16")
+    x, sigmas = latents(2), torch.tensor([0.9, 0.3])
+    ours = half.velocity(x, sigmas, [half.empty_prompt] * 2)
+    exact = model.velocity(x, sigmas, [model.empty_prompt] * 2)
+    assert half.transformer.dtype == half.vae.dtype == torch.bfloat16
+    assert half.info.memory_bytes * 2 == model.info.memory_bytes
+    assert ours.dtype == half.decode(x).dtype == half.encode(half.decode(x)).dtype == torch.float32
+    assert 0 < (ours - exact).abs().amax() < 0.1
+
+
+def test_half_precision_files_are_read_as_float32(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path)
+    for part, network in (("transformer", SD3Transformer2DModel), ("vae", AutoencoderKL)):
+        network.from_pretrained(folder / part).half().save_pretrained(folder / part)
+    loaded = load_model(str(folder), device="cpu")
+    assert {p.dtype for p in loaded.transformer.parameters()} == {torch.float32}
+    assert {p.dtype for p in loaded.vae.parameters()} == {torch.float32}
+
+
+def test_networks_are_frozen(model: SRModel) -> None:
+    for network in (model.transformer, model.vae):
+        assert not network.training
+        assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_noise_levels_come_from_the_checkpoint(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path)
+    FlowMatchEulerDiscreteScheduler(shift=2.5, num_train_timesteps=500).save_pretrained(
+        folder / "scheduler"
+    )
+    loaded = load_model(str(folder), device="cpu")
+    assert (loaded.shift, loaded.num_train_timesteps) == (2.5, 500)
+
+
+def test_defaults_come_from_the_checkpoint(tmp_path: Path, model: SRModel) -> None:
+    assert model.defaults == UpscaleParams()
+    folder = write_checkpoint(tmp_path)
+    (folder / "nullscale.json").write_text(json.dumps({"defaults": {"eta": 0.25}}))
+    assert load_model(str(folder), device="cpu").defaults == UpscaleParams(eta=0.25)
+
+
+def test_prompts_through_the_model(
+    tmp_path: Path, tiny_text_checkpoint: Path, model: SRModel
+) -> None:
+    loaded = load_model(str(tiny_text_checkpoint), device="cpu", cache_dir=tmp_path)
+    assert loaded.info.prompts
+    assert loaded.encode_prompt("") is loaded.empty_prompt
+    fox = loaded.encode_prompt("a fox")
+    out = loaded.velocity(latents(2), torch.tensor([0.5, 0.5]), [fox, loaded.empty_prompt])
+    assert out.isfinite().all()
+    with pytest.raises(PromptUnsupported):
+        model.encode_prompt("a fox")
+    assert model.encode_prompt("") is model.empty_prompt
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters", "bfloat16_gb"), [(MEDIUM, 2.24e9, 5.1), (LARGE, 8.06e9, 16.5)]
+)
+def test_published_configurations(
+    config: dict[str, object], parameters: float, bfloat16_gb: float
+) -> None:
+    with torch.device("meta"):
+        transformer = SD3Transformer2DModel(**config)
+        vae = AutoencoderKL(**SD35_VAE)
+        out = transformer(
+            torch.empty(2, 16, 128, 96),
+            encoder_hidden_states=torch.empty(2, 333, 4096),
+            pooled_projections=torch.empty(2, 2048),
+            timestep=torch.empty(2),
+        ).sample
+        pixels = vae.decode(torch.empty(2, 16, 128, 96)).sample
+        latents = vae.encode(pixels).latent_dist.mean
+    assert out.shape == latents.shape == (2, 16, 128, 96)
+    assert pixels.shape == (2, 3, 1024, 768)
+    assert sum(p.numel() for p in transformer.parameters()) == pytest.approx(parameters, rel=0.02)
+    estimate = memory_estimate(transformer, vae, dtype=torch.bfloat16)
+    assert estimate == pytest.approx(bfloat16_gb * 1e9, rel=0.02)
+    assert memory_estimate(transformer, vae, dtype=torch.float32) == 2 * estimate
+
+
+def latents(rows: int) -> Tensor:
+    shape = (rows, LATENT_CHANNELS, 16, 16)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(3))
+
+
+def prompts(rows: int) -> list[PromptEmbeddings]:
+    rng = torch.Generator().manual_seed(4)
+    return [
+        PromptEmbeddings(
+            torch.randn(5, CONTEXT_DIM, generator=rng), torch.randn(POOLED_DIM, generator=rng)
+        )
+        for _ in range(rows)
+    ]
