@@ -10,8 +10,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from deployments.openapi import FORM_FIELDS
 from deployments.problems import Problem, invalid_fields
-from deployments.schemas import FORM_FIELDS
 from sr_engine.errors import InvalidParameter, PromptUnsupported
 from sr_engine.image_io import OutputFormat
 from sr_engine.request import UpscaleParams, Value
@@ -36,12 +36,27 @@ class UpscaleForm:
     output_quality: int | None
 
 
-async def read_form(request: Request, max_body_bytes: int) -> FormData:
-    """Read a multipart body, as far as the limits go. The caller closes the result.
+async def read_form(
+    request: Request, max_body_bytes: int, defaults: UpscaleParams, *, prompts: bool
+) -> UpscaleForm:
+    """Read a multipart body, as far as the limit goes, and check its fields.
+
+    Args:
+        defaults: the model's own parameters, for the fields that are absent.
+        prompts: the model has text encoders.
 
     Raises:
-        Problem: another media type, too large a body, or one that cannot be parsed.
+        Problem: another media type, too large a body, one that cannot be parsed, or wrong fields;
+            all of them are named.
     """
+    form = await _read(request, max_body_bytes)
+    try:
+        return await _check(form, defaults, prompts=prompts)
+    finally:
+        await form.close()
+
+
+async def _read(request: Request, max_body_bytes: int) -> FormData:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "multipart/form-data":
         raise Problem("unsupported_media_type", "send a multipart/form-data body", close=True)
@@ -65,15 +80,7 @@ async def read_form(request: Request, max_body_bytes: int) -> FormData:
         raise Problem("malformed_multipart", "the body ended early", close=True) from err
 
 
-async def parse_form(form: FormData, defaults: UpscaleParams, *, prompts: bool) -> UpscaleForm:
-    """Check every field; what is absent keeps its default.
-
-    Args:
-        prompts: the model has text encoders.
-
-    Raises:
-        Problem: one or more fields are wrong; all of them are named.
-    """
+async def _check(form: FormData, defaults: UpscaleParams, *, prompts: bool) -> UpscaleForm:
     errors: list[InvalidParameter] = []
     values: dict[str, Value] = {}
     for name in dict.fromkeys(name for name, _ in form.multi_items()):

@@ -1,21 +1,14 @@
 """What travels between client, ingress and replica, and how it is documented."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from sr_engine.image_io import JPEG_QUALITY, ImageLimits, OutputFormat
-from sr_engine.request import (
-    MAX_PROMPT_CHARS,
-    MAX_SCALE,
-    MAX_SEED,
-    MAX_STEPS,
-    Projection,
-    UpscaleParams,
-)
+from sr_engine.image_io import ImageLimits
+from sr_engine.request import UpscaleParams
 
 # Past these sizes Pillow itself warns of a decompression bomb.
 PILLOW_MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
@@ -26,9 +19,9 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_input_pixels: int = Field(4096**2, ge=1, le=PILLOW_MAX_PIXELS)
-    max_output_pixels: int = Field(8192**2, ge=1, le=PILLOW_MAX_PIXELS)
-    max_body_bytes: int = Field(32 * 2**20, ge=1, description="the whole multipart body")
+    max_input_pixels: int = Field(default=4096**2, ge=1, le=PILLOW_MAX_PIXELS)
+    max_output_pixels: int = Field(default=8192**2, ge=1, le=PILLOW_MAX_PIXELS)
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="the whole multipart body")
 
     @property
     def image(self) -> ImageLimits:
@@ -149,82 +142,3 @@ class ProblemDetails(BaseModel):
     errors: list[FieldError]
     retryable: bool = Field(description="the same request may succeed later")
     request_id: str
-
-
-# The form's fields as the OpenAPI document shows them. What is enforced are the types here and the
-# ranges of `UpscaleParams`; a test holds the two together.
-FORM_FIELDS: dict[str, dict[str, Any]] = {
-    "scale": {
-        "type": "number",
-        "description": "output side over input side: 1, or 1.1 and more; 4 by default",
-        "anyOf": [{"const": 1}, {"minimum": 1.1, "maximum": MAX_SCALE}],
-    },
-    "num_inference_steps": {
-        "type": "integer",
-        "description": "denoising steps; by default the model's own number",
-        "minimum": 1,
-        "maximum": MAX_STEPS,
-    },
-    "guidance_strength": {
-        "type": "number",
-        "description": "λ, how much of the generated detail is kept; 0 keeps none",
-        "minimum": 0,
-        "maximum": 2,
-    },
-    "seed": {
-        "type": "integer",
-        "description": "drawn and reported when absent",
-        "minimum": 0,
-        "maximum": MAX_SEED,
-    },
-    "prompt": {
-        "type": "string",
-        "description": "what the picture shows; only for models with text encoders",
-        "maxLength": MAX_PROMPT_CHARS,
-    },
-    "negative_prompt": {
-        "type": "string",
-        "description": "what it should not show; read where guidance_scale is not 1",
-        "maxLength": MAX_PROMPT_CHARS,
-    },
-    "guidance_scale": {
-        "type": "number",
-        "description": "classifier-free guidance; 1 is off",
-        "minimum": 0,
-        "maximum": 20,
-    },
-    "projection": {
-        "type": "string",
-        "description": "where each step is made consistent with the input",
-        "enum": list(get_args(Projection)),
-    },
-    "eta": {
-        "type": "number",
-        "description": "share of fresh noise in each step",
-        "minimum": 0,
-        "maximum": 1,
-    },
-    "rederive": {
-        "type": "boolean",
-        "description": "take a step's noise from the corrected estimate",
-    },
-    "strength": {
-        "type": "number",
-        "description": "noise level to start from; 1 starts from pure noise",
-        "minimum": 1e-3,
-        "maximum": 1,
-    },
-    "output_format": {
-        "type": "string",
-        "description": "format of the answer",
-        "enum": list(get_args(OutputFormat)),
-        "default": "png",
-    },
-    "output_quality": {
-        "type": "integer",
-        "description": f"of JPEG ({JPEG_QUALITY} by default) and WebP (lossless by default); "
-        "without effect on PNG",
-        "minimum": 1,
-        "maximum": 100,
-    },
-}

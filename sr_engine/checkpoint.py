@@ -24,13 +24,16 @@ from sr_engine.request import UpscaleParams
 BUNDLED = "bundled"
 BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# The single-file copy at the root of the SD3.5 repositories and their fp16 twins are never read.
+# SD3.5's repositories hold everything again as single files (at the root and in text_encoders/)
+# and as fp16 twins, which nothing here reads.
 HUB_FILES = (
     "*.json",
     "empty_prompt.safetensors",
     "transformer/*.safetensors",
     "vae/*.safetensors",
-    "text_encoder*/*.safetensors",
+    "text_encoder/*.safetensors",
+    "text_encoder_2/*.safetensors",
+    "text_encoder_3/*.safetensors",
     "tokenizer*/*",
 )
 HUB_FILES_UNUSED = ("*.fp16*",)
@@ -57,7 +60,7 @@ def find_checkpoint(source: str) -> Path:
     if source == BUNDLED:
         return BUNDLED_FOLDER
     folder = Path(source).expanduser()
-    if folder.is_dir():
+    if source and folder.is_dir():
         return folder
     if not HUB_ID.fullmatch(source):
         raise ModelLoadError(f"{source}: there is no such folder, and it is no hub id (owner/name)")
@@ -143,9 +146,7 @@ def check_weights(folder: Path) -> None:
             f"{folder}: its weights are pickled, which is unsafe to read; save them again with "
             "save_pretrained(safe_serialization=True)"
         )
-    raise ModelLoadError(
-        f"{folder}: there are no weights (*.safetensors); the checkpoint is incomplete"
-    )
+    raise ModelLoadError(f"{folder}: there are no weights (*.safetensors); it is incomplete")
 
 
 def one_line(err: BaseException) -> str:

@@ -173,7 +173,7 @@ def load_model(
     """
     place = _device(device)
     number = _dtype(dtype, place)
-    folder = find_checkpoint(source)
+    given, folder = Path(source).expanduser(), find_checkpoint(source)
     shift, num_train_timesteps = read_scheduler(folder)
     defaults = read_defaults(folder)
     prompt_encoder = PromptEncoder(folder, place, number)
@@ -186,7 +186,7 @@ def load_model(
         transformer,
         vae,
         prompt_encoder,
-        name=source if source == BUNDLED or not Path(source).is_dir() else folder.resolve().name,
+        name=folder.resolve().name if source != BUNDLED and given.is_dir() else source,
         shift=shift,
         num_train_timesteps=num_train_timesteps,
         empty_prompt=empty,
@@ -196,7 +196,7 @@ def load_model(
 
 def memory_estimate(*networks: nn.Module, dtype: torch.dtype) -> int:
     """Bytes that the weights and buffers of `networks` take in `dtype`; meta tensors will do."""
-    values = sum(t.numel() for network in networks for t in network.state_dict().values())
+    values: int = sum(t.numel() for network in networks for t in network.state_dict().values())
     itemsize: int = dtype.itemsize
     return values * itemsize
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -73,7 +73,7 @@ class UpscaleParams:
             raise InvalidParameter("rederive", "must be true or false")
         _check_number("strength", self.strength, 1e-3, 1)
 
-    def override(self, given: Mapping[str, Value | None]) -> Self:
+    def override(self, given: Mapping[str, Value | None]) -> "UpscaleParams":
         """Return these parameters with those of ``given`` that are not None in their place.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Shapes in annotations are checked while the tests run."""
+"""Shapes and types in annotations are checked while the tests run."""
 
 import os
 
@@ -9,4 +9,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 from jaxtyping import install_import_hook
 
-install_import_hook("sr_engine", "beartype.beartype")
+install_import_hook("sr_engine", "typecheck.checked")
+
+pytest_plugins = ["checkpoints"]

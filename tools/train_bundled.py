@@ -44,7 +44,7 @@ def build_autoencoder() -> AutoencoderKL:
         block_out_channels=(16, 64, 128),
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=16,
+        norm_num_groups=2,
         mid_block_add_attention=False,
         use_quant_conv=False,
         use_post_quant_conv=False,

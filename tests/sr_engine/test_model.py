@@ -94,19 +94,17 @@ def test_encode_is_the_mode_with_the_shift_subtracted(model: SRModel, vae: Autoe
     assert (latents - (mode + shift) * scale).abs().min() > 0.5, "the seed adds the shift"
 
 
-def test_decode_undoes_shift_and_scale_and_does_not_clip(
-    model: SRModel, vae: AutoencoderKL
-) -> None:
-    raw = 3 * torch.randn(2, LATENT_CHANNELS, 8, 12, generator=torch.Generator().manual_seed(2))
-    with torch.no_grad():
-        # Ten times the amplitude leaves the range, so that clipping would show.
-        model.vae.decoder.conv_out.weight.mul_(10)
-        vae.decoder.conv_out.weight.mul_(10)
-        expected = vae.decode(raw).sample / 2 + 0.5
-        latents = (raw - vae.config.shift_factor) * vae.config.scaling_factor
-        pixels = model.decode(latents)
-        model.vae.decoder.conv_out.weight.div_(10)
-        vae.decoder.conv_out.weight.div_(10)
+def test_decode_undoes_shift_and_scale_and_does_not_clip(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path)
+    vae = AutoencoderKL.from_pretrained(folder / "vae").requires_grad_(False)
+    vae.decoder.conv_out.weight.mul_(10)  # to leave the range, so that clipping would show
+    vae.save_pretrained(folder / "vae")
+    raw = torch.randn(2, LATENT_CHANNELS, 8, 12, generator=torch.Generator().manual_seed(2))
+    expected = (vae.decode(raw).sample + 1) / 2
+
+    latents = (raw - vae.config.shift_factor) * vae.config.scaling_factor
+    pixels = load_model(str(folder), device="cpu").decode(latents)
+
     assert pixels.shape == (2, 3, 32, 48)
     assert expected.min() < 0 and expected.max() > 1
     torch.testing.assert_close(pixels, expected, atol=1e-4, rtol=1e-4)

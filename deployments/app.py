@@ -1,0 +1,32 @@
+"""The application: `import_path: deployments.app:build_app`, its arguments the YAML's `args`.
+
+This module must not import annotations from `__future__`: Serve would then see a string where the
+builder's argument type stands, and validate nothing.
+"""
+
+from pydantic import Field
+from ray import serve
+from ray.serve import Application
+
+from deployments.ingress import Ingress
+from deployments.schemas import Limits
+from deployments.upscaler import Upscaler, UpscalerArgs
+
+
+class AppArgs(UpscalerArgs):
+    """Arguments of the application; number and size of replicas are the YAML's `deployments`."""
+
+    upscale_timeout_s: float = Field(
+        default=600.0, gt=0, description="a picture's time, waiting included"
+    )
+    limits: Limits = Limits()
+
+
+def build_app(args: AppArgs) -> Application:
+    """Build the application from the YAML's arguments; Serve validates them by their type."""
+    upscaler_args = UpscalerArgs.model_validate(
+        args.model_dump(include=set(UpscalerArgs.model_fields))
+    )
+    upscaler = serve.deployment(Upscaler, name="Upscaler").bind(upscaler_args)
+    ingress = serve.deployment(serve.ingress()(Ingress), name="Ingress")
+    return ingress.bind(upscaler, args.limits, args.upscale_timeout_s)

@@ -1,0 +1,104 @@
+"""The answer to a picture: its image, its headers, and its JSON form."""
+
+import base64
+from dataclasses import dataclass
+
+from fastapi import Request, Response
+
+from deployments.problems import Problem, request_id
+from deployments.schemas import TimingsMs, UpscaleAnswer
+from sr_engine.request import Consistency
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An encoded answer and how it came about.
+
+    Attributes:
+        media_type: of ``encoded``.
+        width: of the picture, px.
+        height: of the picture, px.
+        consistency: of the encoded file.
+    """
+
+    encoded: bytes
+    media_type: str
+    width: int
+    height: int
+    seed: int
+    model: str
+    consistency: Consistency
+    timings: TimingsMs
+
+
+def wants_json(request: Request, media_type: str) -> bool:
+    """Say whether the client prefers JSON to the plain image (RFC 9110, 12.5.1).
+
+    Raises:
+        Problem: it accepts neither.
+    """
+    accept = request.headers.get("accept", "*/*")
+    image, json = _weight(accept, media_type), _weight(accept, JSON)
+    if max(image, json) <= 0:
+        detail = f"{media_type} and {JSON} can be made"
+        raise Problem("not_acceptable", detail, close=True)
+    return json > image
+
+
+def image_reply(picture: Picture) -> Response:
+    """The image itself; everything else is in the headers."""
+    headers = {
+        **_headers(picture),
+        "Content-Disposition": f'inline; filename="upscaled.{picture.media_type.split("/")[1]}"',
+    }
+    return Response(picture.encoded, headers=headers, media_type=picture.media_type)
+
+
+def json_reply(picture: Picture, request: Request) -> Response:
+    """The same as JSON, the image in base64."""
+    answer = UpscaleAnswer(
+        image=base64.b64encode(picture.encoded).decode("ascii"),
+        media_type=picture.media_type,
+        width=picture.width,
+        height=picture.height,
+        seed=picture.seed,
+        model=picture.model,
+        consistency_exact=picture.consistency.exact,
+        consistency_reachable=picture.consistency.reachable,
+        consistency_psnr_db=picture.consistency.psnr_db,
+        timings_ms=picture.timings,
+        request_id=request_id(request),
+    )
+    return Response(answer.model_dump_json(), headers=_headers(picture), media_type=JSON)
+
+
+def _headers(picture: Picture) -> dict[str, str]:
+    # X-Request-Id is not among them: Serve's proxy puts it on every answer.
+    headers = {
+        "X-Seed": str(picture.seed),
+        "X-Model": picture.model,
+        "X-Consistency-Exact": "?1" if picture.consistency.exact else "?0",
+        "Server-Timing": ", ".join(f"{k};dur={v:.1f}" for k, v in picture.timings),
+        "Cache-Control": "no-store",
+        "Vary": "Accept",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if picture.consistency.psnr_db is not None:
+        headers["X-Consistency-PSNR"] = f"{picture.consistency.psnr_db:.2f}"
+    return headers
+
+
+def _weight(accept: str, media_type: str) -> float:
+    """The weight, 0 to 1, that an Accept header gives to a media type; the closest range counts."""
+    closest = {media_type: 3, media_type.split("/")[0] + "/*": 2, "*/*": 1}
+    best = (0, 0.0)
+    for part in accept.lower().split(","):
+        name, *options = (piece.strip() for piece in part.split(";"))
+        weight = next((o[2:] for o in options if o.startswith("q=")), "1")
+        try:
+            best = max(best, (closest.get(name, 0), float(weight)))
+        except ValueError:
+            continue
+    return best[1] if best[0] else 0.0

@@ -1,0 +1,105 @@
+"""One engine on one device: the thin deployment around `AsyncSREngine`."""
+
+import logging
+import secrets
+import time
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from pydantic import BaseModel, ConfigDict, Field
+
+from deployments.schemas import ModelDescription, UpscaleReply
+from sr_engine.request import UpscaleRequest, Value
+
+logger = logging.getLogger(__name__)
+
+
+class UpscalerArgs(BaseModel):
+    """What a replica loads, and where."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description='"bundled", a folder, or a hub id; $HF_TOKEN opens gated ones')
+    device: str = Field(
+        default="auto", description="cpu or cuda; auto takes CUDA where there is one"
+    )
+    dtype: str = Field(default="auto", description="float32, bfloat16 or float16")
+    max_active: int = Field(
+        default=4, ge=1, description="pictures that hold memory on the device at once"
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="of the CPU; torch's own choice if null"
+    )
+
+
+class Upscaler:
+    """A replica. It is ready, to Serve, when its constructor has returned."""
+
+    def __init__(self, args: UpscalerArgs) -> None:
+        # Half the time of a start goes into importing diffusers. The process in which Serve builds
+        # the application has no use for it.
+        from sr_engine.async_engine import AsyncSREngine
+        from sr_engine.engine import SREngine
+        from sr_engine.model import load_model
+
+        start_s = time.monotonic()
+        if args.threads is not None:
+            torch.set_num_threads(args.threads)
+        model = load_model(args.model, device=args.device, dtype=args.dtype)
+        engine = SREngine(model, max_active=args.max_active)
+        self._info, self._defaults = model.info, model.defaults
+        # A real picture through every network, so that no client pays for what the first one costs.
+        engine.upscale(np.full((16, 16, 3), 128, np.uint8))
+        self._engine = AsyncSREngine(engine)
+        logger.info("%s is ready after %.1f s", model.info.name, time.monotonic() - start_s)
+
+    async def upscale(
+        self, image: UInt8[np.ndarray, "h w 3"], params: dict[str, Value], request_id: str
+    ) -> UpscaleReply:
+        """Upscale one picture; cancelling the call takes it out of the engine within one batch.
+
+        Args:
+            image: 8-bit sRGB samples.
+            params: names and values of `UpscaleParams`; what is absent takes the model's default.
+
+        Raises:
+            NullscaleError: the engine refused it or failed on it.
+        """
+        request = UpscaleRequest(
+            # Clients choose ids, and may choose one twice; the engine takes it once.
+            request_id=f"{request_id}.{secrets.token_hex(4)}",
+            # Arrays arrive read-only, in memory shared with other processes.
+            image=np.array(image),
+            params=self._defaults.override(params),
+        )
+        result = await self._engine.upscale(request)
+        return UpscaleReply(
+            image=result.image,
+            model=self._info.name,
+            seed=result.seed,
+            reachable=result.consistency.reachable,
+            queue_s=result.queue_s,
+            compute_s=result.compute_s,
+        )
+
+    async def describe(self) -> ModelDescription:
+        """What this replica has loaded."""
+        self._engine.check_health()
+        return ModelDescription(
+            name=self._info.name,
+            native_px=self._info.native_px,
+            parameters=self._info.parameters,
+            device=self._info.device,
+            dtype=self._info.dtype,
+            prompts=self._info.prompts,
+            defaults=self._defaults,
+        )
+
+    def check_health(self) -> None:
+        """Called by Serve; three failures in a row replace the replica.
+
+        Raises:
+            EngineDead: the engine's thread has ended or hangs.
+        """
+        self._engine.check_health()

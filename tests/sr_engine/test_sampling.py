@@ -1,0 +1,131 @@
+"""Flow identities as properties, and the noise levels against diffusers' own scheduler."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sr_engine.sampling import (
+    add_noise,
+    guided_velocity,
+    noise_from_velocity,
+    sigma_schedule,
+    take_step,
+    x0_from_velocity,
+)
+
+levels = st.floats(0.0, 1.0)
+seeds = st.integers(0, 2**32 - 1)
+step_counts = st.integers(1, 60)
+shifts = st.floats(1, 6)
+starts = st.floats(0.01, 1)
+
+
+def tensors(seed: int, count: int, shape: tuple[int, ...] = (2, 3, 4, 5)) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(count)]
+
+
+@given(seeds, levels)
+def test_the_true_velocity_gives_picture_and_noise_back(seed: int, sigma: float) -> None:
+    x0, noise = tensors(seed, 2)
+    x = add_noise(x0, noise, sigma)
+    torch.testing.assert_close(x0_from_velocity(x, noise - x0, sigma), x0)
+    torch.testing.assert_close(noise_from_velocity(x, noise - x0, sigma), noise)
+
+
+@given(seeds, levels)
+def test_any_velocity_gives_a_pair_that_lies_on_the_path(seed: int, sigma: float) -> None:
+    x, velocity = tensors(seed, 2)
+    x0 = x0_from_velocity(x, velocity, sigma)
+    noise = noise_from_velocity(x, velocity, sigma)
+    torch.testing.assert_close(add_noise(x0, noise, sigma), x)
+    torch.testing.assert_close(noise - x0, velocity)
+
+
+def test_the_path_runs_from_picture_to_noise() -> None:
+    x0, noise = tensors(0, 2)
+    torch.testing.assert_close(add_noise(x0, noise, 0.0), x0, rtol=0, atol=0)
+    torch.testing.assert_close(add_noise(x0, noise, 1.0), noise, rtol=0, atol=0)
+    torch.testing.assert_close(add_noise(x0, noise, 0.25), 0.75 * x0 + 0.25 * noise)
+
+
+@given(seeds, levels, levels)
+def test_a_step_without_fresh_noise_is_eulers(seed: int, sigma: float, share: float) -> None:
+    x, velocity, fresh = tensors(seed, 3)
+    sigma_next = share * sigma
+    x0 = x0_from_velocity(x, velocity, sigma)
+    noise = noise_from_velocity(x, velocity, sigma)
+    euler = x + (sigma_next - sigma) * velocity
+    torch.testing.assert_close(take_step(x0, noise, fresh, sigma_next, 0.0), euler)
+
+
+@given(levels, levels)
+def test_a_step_keeps_the_noise_at_its_level(sigma: float, eta: float) -> None:
+    """Fed the unit vectors of both noises, a step is its own matrix: its rows' squares add up."""
+    kept, fresh = torch.eye(2, dtype=torch.float64).reshape(2, 2, 1, 1, 1)
+    (x0,) = tensors(0, 1, (1, 1, 1))
+    rows = take_step(x0.expand(2, 1, 1, 1), kept, fresh, sigma, eta) - (1 - sigma) * x0
+    assert float(rows.square().sum()) == pytest.approx(sigma**2, abs=1e-12)
+    assert float(rows[1].abs()) == pytest.approx(sigma * eta, abs=1e-12)
+
+
+def test_a_whole_share_of_fresh_noise_forgets_the_old() -> None:
+    x0, noise, fresh = tensors(0, 3)
+    torch.testing.assert_close(take_step(x0, noise, fresh, 0.4, 1.0), 0.6 * x0 + 0.4 * fresh)
+
+
+@given(seeds, st.floats(0, 20))
+def test_guidance_runs_along_the_line_through_both_velocities(seed: int, scale: float) -> None:
+    prompted, unprompted = tensors(seed, 2)
+    guided = guided_velocity(prompted, unprompted, scale)
+    torch.testing.assert_close(guided - unprompted, scale * (prompted - unprompted))
+    torch.testing.assert_close(guided_velocity(prompted, unprompted, 0.0), unprompted)
+    torch.testing.assert_close(guided_velocity(prompted, unprompted, 1.0), prompted)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 28, 50])
+def test_sigmas_are_those_of_diffusers_given_even_levels(steps: int, shift: float) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps).tolist())
+    assert sigma_schedule(steps, shift=shift) == pytest.approx(scheduler.sigmas.tolist(), abs=1e-6)
+
+
+def test_eight_sigmas_at_shift_three() -> None:
+    golden = (1, 21 / 22, 0.9, 5 / 6, 0.75, 9 / 14, 0.5, 0.3, 0)
+    assert sigma_schedule(8, shift=3.0) == pytest.approx(golden, abs=1e-12)
+
+
+def test_diffusers_default_spacing_spends_its_last_step_on_nothing() -> None:
+    """The departure from diffusers, and that it is one still."""
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    scheduler.set_timesteps(8)
+    default = (1, 0.9475, 0.8828, 0.8008, 0.6938, 0.5480, 0.3380, 0.0089, 0)
+    assert scheduler.sigmas.tolist() == pytest.approx(default, abs=1e-4)
+    assert sigma_schedule(8, shift=3.0)[-2] == pytest.approx(0.3)
+
+
+@given(step_counts, shifts, starts)
+def test_sigmas_fall_from_the_start_to_nothing(steps: int, shift: float, start: float) -> None:
+    sigmas = sigma_schedule(steps, shift=shift, start=start)
+    assert len(sigmas) == steps + 1
+    assert sigmas[0] == pytest.approx(start, rel=1e-12)
+    assert sigmas[-1] == 0
+    assert list(sigmas) == sorted(set(sigmas), reverse=True)
+
+
+@given(step_counts, shifts)
+def test_a_run_from_pure_noise_starts_exactly_at_one(steps: int, shift: float) -> None:
+    """A start a rounding error below 1 would be a warm start, which encodes ``A†y``."""
+    assert sigma_schedule(steps, shift=shift)[0] == 1
+
+
+@given(step_counts, shifts, starts)
+def test_unshifted_sigmas_are_evenly_spaced(steps: int, shift: float, start: float) -> None:
+    sigmas = np.array(sigma_schedule(steps, shift=shift, start=start))
+    times = sigmas / (shift - (shift - 1) * sigmas)
+    np.testing.assert_allclose(np.diff(times), -times[0] / steps, rtol=1e-9)
