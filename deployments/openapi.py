@@ -2,6 +2,8 @@
 
 from typing import Any, get_args
 
+from pydantic import BaseModel
+
 from deployments.problems import MEDIA_TYPE
 from deployments.schemas import ProblemDetails, UpscaleAnswer
 from sr_engine.image_io import JPEG_QUALITY, OutputFormat
@@ -132,9 +134,20 @@ PICTURE: dict[int | str, dict[str, Any]] = {
     }
 }
 
+
+def _inlined(model: type[BaseModel]) -> dict[str, Any]:
+    """A model's schema without references: FastAPI registers only what it answers itself."""
+    schema = model.model_json_schema()
+    parts = schema.pop("$defs", {})
+    for field in schema["properties"].values():
+        if "items" in field and "$ref" in field["items"]:
+            field["items"] = parts[field["items"]["$ref"].rpartition("/")[2]]
+    return schema
+
+
 PROBLEM: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "What went wrong (RFC 9457).",
-        "content": {MEDIA_TYPE: {"schema": ProblemDetails.model_json_schema()}},
+        "content": {MEDIA_TYPE: {"schema": _inlined(ProblemDetails)}},
     }
 }

@@ -103,3 +103,7 @@ class Upscaler:
             EngineDead: the engine's thread has ended or hangs.
         """
         self._engine.check_health()
+
+    def close(self) -> None:
+        """End the engine's thread."""
+        self._engine.close()

@@ -5,24 +5,20 @@ An operator is separable, `A = D_h ⊗ D_w`, and each `D` is a banded matrix, so
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sr_engine.banded import AxisFactors, axis_factors
 from sr_engine.errors import InvalidParameter
 
 MIN_SCALE = 1.1
 
-_BLOCK = 32  # rows of D multiplied at once: 16 and 64 are slower on a CPU
-_INVERSE_REACH = 48
 
-
+@runtime_checkable
 class LinearOperator(Protocol):
     """A measurement `y = A x` of an image and its Moore-Penrose inverse (DDNM, Eq. 10)."""
 
@@ -96,29 +92,19 @@ class BicubicDownscale:
         """Downscale: `D_h x D_wᵀ`."""
         x = _full_precision(x)
         rows, columns = self._factors(x)
-        with _exact_matmul(x):
-            return columns.down.along_columns(rows.down.along_rows(x))
-
-    def adjoint(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]:
-        """Apply the transpose: `D_hᵀ y D_w`."""
-        y = _full_precision(y)
-        rows, columns = self._factors(y)
-        with _exact_matmul(y):
-            return rows.up.along_rows(columns.up.along_columns(y))
+        return columns.down.along_columns(rows.down.along_rows(x))
 
     def pinv(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]:
         """Apply `A† = Aᵀ (A Aᵀ)⁻¹`, per axis `Dᵀ (D Dᵀ)⁻¹`."""
         y = _full_precision(y)
         rows, columns = self._factors(y)
-        with _exact_matmul(y):
-            y = rows.gram_inverse.along_rows(columns.gram_inverse.along_columns(y))
-            return rows.up.along_rows(columns.up.along_columns(y))
+        y = rows.gram_inverse.along_rows(columns.gram_inverse.along_columns(y))
+        return rows.up.along_rows(columns.up.along_columns(y))
 
-    def _factors(self, like: Tensor) -> "tuple[AxisFactors, AxisFactors]":
+    def _factors(self, like: Tensor) -> tuple[AxisFactors, AxisFactors]:
         (h, w), (H, W) = self.measurement_size, self.image_size
-        return axis_factors(h, H, like.dtype, like.device), axis_factors(
-            w, W, like.dtype, like.device
-        )
+        rows = axis_factors(h, H, like.dtype, like.device)
+        return rows, axis_factors(w, W, like.dtype, like.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +123,7 @@ class AveragePooling:
         """Average the squares."""
         h, w = self.measurement_size
         x = _full_precision(x)
-        return x.unflatten(-1, (w, self.factor)).mean(-1).unflatten(-2, (h, self.factor)).mean(-2)
+        return x.reshape(*x.shape[:-2], h, self.factor, w, self.factor).mean((-3, -1))
 
     def pinv(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]:
         """Repeat every sample over its square (DDNM, section 3.3)."""
@@ -181,150 +167,6 @@ def _reflection(side: int, length: int) -> Int[Tensor, " length"]:
     return torch.minimum(phase, period - phase) if side > 1 else phase
 
 
-def bicubic_taps(h: int, H: int) -> tuple[Int[Tensor, " h"], Float[Tensor, "h taps"]]:
-    """Return each row's first column and weights of the antialiased bicubic `D` [h, H], float64.
-
-    The Keys kernel (a = −0.5), stretched by `H/h` and centred at `(i + ½) H/h`, with the weights
-    of a row normalised to sum to one, borders included. Rows are padded with zero weights on the
-    right. The sums run in Pillow's order (`Resample.c`), so that the weights are its own to the
-    last bit.
-    """
-    ratio = H / h
-    support = 2.0 * ratio
-    taps = min(math.ceil(support) * 2 + 1, H)
-    center = (torch.arange(h, dtype=torch.float64) + 0.5) * ratio
-    first = (center - support + 0.5).trunc().clamp_min(0)
-    last = (center + support + 0.5).trunc().clamp_max(H)
-    column = first[:, None] + torch.arange(taps, dtype=torch.float64)
-    t = ((column - center[:, None] + 0.5) * (1 / ratio)).abs()
-    near = ((1.5 * t - 2.5) * t) * t + 1
-    far = (((t - 5) * t + 8) * t - 4) * -0.5
-    weights = torch.where(t < 1, near, torch.where(t < 2, far, 0.0))
-    weights = torch.where(column < last[:, None], weights, 0.0)
-    total = torch.zeros(h, dtype=torch.float64)
-    for tap in weights.unbind(1):
-        total += tap
-    return first.long(), weights / total[:, None]
-
-
-@dataclass(frozen=True, slots=True)
-class Banded:
-    """A banded matrix, kept as dense blocks of consecutive rows over the columns they reach."""
-
-    columns: int
-    blocks: tuple[tuple[int, Tensor], ...]  # first column; [rows, reached columns]
-
-    def along_rows(self, x: Float[Tensor, "*b n k"]) -> Float[Tensor, "*b m k"]:
-        """Return `M x`."""
-        assert x.shape[-2] == self.columns, (x.shape, self.columns)
-        return torch.cat([m @ x[..., c : c + m.shape[1], :] for c, m in self.blocks], dim=-2)
-
-    def along_columns(self, x: Float[Tensor, "*b k n"]) -> Float[Tensor, "*b k m"]:
-        """Return `x Mᵀ`."""
-        assert x.shape[-1] == self.columns, (x.shape, self.columns)
-        return torch.cat([x[..., c : c + m.shape[1]] @ m.mT for c, m in self.blocks], dim=-1)
-
-    def to(self, dtype: torch.dtype, device: torch.device) -> "Banded":
-        """Convert every block."""
-        return Banded(self.columns, tuple((c, m.to(device, dtype)) for c, m in self.blocks))
-
-
-def banded(first: Int[Tensor, " m"], weights: Float[Tensor, "m taps"], columns: int) -> Banded:
-    """Build a matrix [m, columns] from each row's first column (non-decreasing) and its weights."""
-    m = len(first)
-    return Banded(
-        columns,
-        tuple(_dense(first, weights, columns, i, min(i + _BLOCK, m)) for i in range(0, m, _BLOCK)),
-    )
-
-
-def _dense(
-    first: Tensor, weights: Tensor, columns: int, begin: int, end: int
-) -> tuple[int, Float[Tensor, "rows reach"]]:
-    """Return rows `begin` to `end` over the columns they reach, and the first of those."""
-    start = int(first[begin])
-    stop = min(int(first[end - 1]) + weights.shape[1], columns)
-    # Weights past the last column are zeros.
-    index = first[begin:end, None] - start + torch.arange(weights.shape[1])
-    block = torch.zeros(end - begin, stop - start + weights.shape[1], dtype=weights.dtype)
-    return start, block.scatter_(1, index, weights[begin:end])[:, : stop - start].contiguous()
-
-
-@dataclass(frozen=True, slots=True)
-class AxisFactors:
-    """One axis: `D`, `Dᵀ`, `(D Dᵀ)⁻¹` and a bound of the largest eigenvalue of `D Dᵀ`."""
-
-    down: Banded
-    up: Banded
-    gram_inverse: Banded
-    gram_norm: float
-
-    def to(self, dtype: torch.dtype, device: torch.device) -> "AxisFactors":
-        """Convert every matrix."""
-        matrices = (m.to(dtype, device) for m in (self.down, self.up, self.gram_inverse))
-        return AxisFactors(*matrices, self.gram_norm)
-
-
-@lru_cache(maxsize=256)
-def axis_factors(h: int, H: int, dtype: torch.dtype, device: torch.device) -> AxisFactors:
-    if dtype != torch.float64 or device.type != "cpu":
-        exact = axis_factors(h, H, torch.float64, torch.device("cpu"))
-        return exact.to(dtype, device)
-    first, weights = bicubic_taps(h, H)
-    inverse, norm = _gram_inverse(first, weights, H)
-    return AxisFactors(banded(first, weights, H), _transposed(first, weights, H), inverse, norm)
-
-
-def _transposed(first: Tensor, weights: Tensor, columns: int) -> Banded:
-    """Return `Dᵀ`, in blocks of about as many columns of `D` as a block of `D` spans."""
-    last = first + weights.shape[1] - 1
-    step = _BLOCK * max(columns // len(first), 1)
-    blocks = []
-    for begin in range(0, columns, step):
-        end = min(begin + step, columns)
-        i, j = int(torch.searchsorted(last, begin)), int(torch.searchsorted(first, end))
-        start, block = _dense(first, weights, columns, i, j)
-        low, high = max(begin, start), min(end, start + block.shape[1])
-        full = torch.zeros(j - i, end - begin, dtype=block.dtype)
-        full[:, low - begin : high - begin] = block[:, low - start : high - start]
-        blocks.append((i, full.mT.contiguous()))
-    return Banded(len(first), tuple(blocks))
-
-
-def _gram_inverse(first: Tensor, weights: Tensor, columns: int) -> tuple[Banded, float]:
-    """Return `(D Dᵀ)⁻¹`, window by window, and Gershgorin's bound of the eigenvalues of `D Dᵀ`.
-
-    The inverse of a well-conditioned banded matrix decays exponentially off its diagonal (Demko,
-    Moss and Smith 1984): here to less than 1e-16 of it within 35 columns at any ratio. So rows
-    taken from the middle of a window's inverse are those of the whole inverse in float64.
-    """
-    h, norm = len(first), 0.0
-    blocks = []
-    for begin in range(0, h, _INVERSE_REACH):
-        end = min(begin + _INVERSE_REACH, h)
-        i, j = max(begin - _INVERSE_REACH, 0), min(end + _INVERSE_REACH, h)
-        _, block = _dense(first, weights, columns, i, j)
-        gram = block @ block.mT
-        norm = max(norm, float(gram.abs().sum(1).max()))
-        blocks.append((i, torch.linalg.inv(gram)[begin - i : end - i].contiguous()))
-    return Banded(h, tuple(blocks)), norm
-
-
 def _full_precision(x: Tensor) -> Tensor:
     """Float64 stays; everything else becomes float32, in which operators are applied."""
     return x if x.dtype == torch.float64 else x.float()
-
-
-@contextmanager
-def _exact_matmul(x: Tensor) -> Iterator[None]:
-    """Keep autocast, TF32 and bfloat16 out of matrix products, whatever the caller has set."""
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-    before = [backend.fp32_precision for backend in backends]
-    try:
-        for backend in backends:
-            backend.fp32_precision = "ieee"
-        with torch.autocast(x.device.type, enabled=False):
-            yield
-    finally:
-        for backend, precision in zip(backends, before, strict=True):
-            backend.fp32_precision = precision

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -83,7 +83,9 @@ class UpscaleParams:
         for name in given:
             if name not in known:
                 raise InvalidParameter(name, "unknown parameter")
-        return replace(self, **{k: v for k, v in given.items() if v is not None})
+        # Of any type until the constructor has judged them.
+        values: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+        return replace(self, **values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from sr_engine.scheduler import Phase
 logger = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Model(Protocol):
     """What the engine needs of a model; `sr_engine.model.SRModel` is the real one."""
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from diffusers.models.resnet import ResnetBlock2D
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -37,8 +38,13 @@ CHECKPOINT_EVERY_S = 180.0
 
 
 def build_autoencoder() -> AutoencoderKL:
-    """Return an untrained f4 autoencoder: 1.1 M parameters, no attention."""
-    return AutoencoderKL(
+    """Return an untrained f4 autoencoder: 1.3 M parameters, no attention.
+
+    It starts almost linear and almost free of noise: residual branches end in zeros, and the
+    posterior's deviation is e⁻³. Started as diffusers does, with a deviation of one, it took an
+    hour to find colour.
+    """
+    vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(16, 64, 128),
@@ -50,6 +56,13 @@ def build_autoencoder() -> AutoencoderKL:
         use_post_quant_conv=False,
         sample_size=CROP_PX,
     )
+    for module in vae.modules():
+        if isinstance(module, ResnetBlock2D):
+            nn.init.zeros_(module.conv2.weight)
+    with torch.no_grad():
+        vae.encoder.conv_out.weight[LATENT_CHANNELS:].zero_()
+        vae.encoder.conv_out.bias[LATENT_CHANNELS:] = -6.0
+    return vae
 
 
 def build_prior() -> SD3Transformer2DModel:

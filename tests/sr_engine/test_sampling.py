@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from sr_engine.sampling import (
     x0_from_velocity,
 )
 
+untimed = settings(deadline=None, max_examples=50)
 levels = st.floats(0.0, 1.0)
 seeds = st.integers(0, 2**32 - 1)
 step_counts = st.integers(1, 60)
@@ -29,6 +30,7 @@ def tensors(seed: int, count: int, shape: tuple[int, ...] = (2, 3, 4, 5)) -> lis
     return [torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(count)]
 
 
+@untimed
 @given(seeds, levels)
 def test_the_true_velocity_gives_picture_and_noise_back(seed: int, sigma: float) -> None:
     x0, noise = tensors(seed, 2)
@@ -37,6 +39,7 @@ def test_the_true_velocity_gives_picture_and_noise_back(seed: int, sigma: float)
     torch.testing.assert_close(noise_from_velocity(x, noise - x0, sigma), noise)
 
 
+@untimed
 @given(seeds, levels)
 def test_any_velocity_gives_a_pair_that_lies_on_the_path(seed: int, sigma: float) -> None:
     x, velocity = tensors(seed, 2)
@@ -53,6 +56,7 @@ def test_the_path_runs_from_picture_to_noise() -> None:
     torch.testing.assert_close(add_noise(x0, noise, 0.25), 0.75 * x0 + 0.25 * noise)
 
 
+@untimed
 @given(seeds, levels, levels)
 def test_a_step_without_fresh_noise_is_eulers(seed: int, sigma: float, share: float) -> None:
     x, velocity, fresh = tensors(seed, 3)
@@ -63,6 +67,7 @@ def test_a_step_without_fresh_noise_is_eulers(seed: int, sigma: float, share: fl
     torch.testing.assert_close(take_step(x0, noise, fresh, sigma_next, 0.0), euler)
 
 
+@untimed
 @given(levels, levels)
 def test_a_step_keeps_the_noise_at_its_level(sigma: float, eta: float) -> None:
     """Fed the unit vectors of both noises, a step is its own matrix: its rows' squares add up."""
@@ -78,6 +83,7 @@ def test_a_whole_share_of_fresh_noise_forgets_the_old() -> None:
     torch.testing.assert_close(take_step(x0, noise, fresh, 0.4, 1.0), 0.6 * x0 + 0.4 * fresh)
 
 
+@untimed
 @given(seeds, st.floats(0, 20))
 def test_guidance_runs_along_the_line_through_both_velocities(seed: int, scale: float) -> None:
     prompted, unprompted = tensors(seed, 2)
@@ -109,6 +115,7 @@ def test_diffusers_default_spacing_spends_its_last_step_on_nothing() -> None:
     assert sigma_schedule(8, shift=3.0)[-2] == pytest.approx(0.3)
 
 
+@untimed
 @given(step_counts, shifts, starts)
 def test_sigmas_fall_from_the_start_to_nothing(steps: int, shift: float, start: float) -> None:
     sigmas = sigma_schedule(steps, shift=shift, start=start)
@@ -118,12 +125,14 @@ def test_sigmas_fall_from_the_start_to_nothing(steps: int, shift: float, start: 
     assert list(sigmas) == sorted(set(sigmas), reverse=True)
 
 
+@untimed
 @given(step_counts, shifts)
 def test_a_run_from_pure_noise_starts_exactly_at_one(steps: int, shift: float) -> None:
     """A start a rounding error below 1 would be a warm start, which encodes ``A†y``."""
     assert sigma_schedule(steps, shift=shift)[0] == 1
 
 
+@untimed
 @given(step_counts, shifts, starts)
 def test_unshifted_sigmas_are_evenly_spaced(steps: int, shift: float, start: float) -> None:
     sigmas = np.array(sigma_schedule(steps, shift=shift, start=start))

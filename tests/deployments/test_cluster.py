@@ -1,0 +1,185 @@
+"""The application of `serve_config.cpu.yaml` on a real Ray cluster, with a tiny model."""
+
+import asyncio
+import io
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+import ray
+import yaml
+from checkpoints import write_checkpoint
+from PIL import Image
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
+
+CONFIG = Path(__file__).parents[2] / "serve_config.cpu.yaml"
+REPLICA = "ray::ServeReplica:nullscale:Upscaler"
+START_S = 240
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(600),
+    # Ray leaves sockets and log files to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:.*RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO:FutureWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Two replicas of a tiny model, warm and ready."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Two busy cores are slower than what Serve takes for a dead proxy.
+        patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+        patch.setenv("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
+        # Not "auto": that would join whatever cluster this machine ran last.
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        try:
+            config = tiny(tmp_path_factory.mktemp("model"))
+            serve.start(http_options=config["http_options"])
+            _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
+            url = f"http://127.0.0.1:{config['http_options']['port']}"
+            wait_until_ready(url)
+            yield url
+        finally:
+            serve.shutdown()
+            ray.shutdown()
+
+
+def tiny(folder: Path) -> dict[str, Any]:
+    """The laptop's configuration with another model, a free port and a second replica."""
+    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        config["http_options"]["port"] = probe.getsockname()[1]
+    (application,) = config["applications"]
+    application["args"] |= {"model": str(write_checkpoint(folder)), "threads": 1}
+    for deployment in application["deployments"]:
+        deployment["ray_actor_options"]["num_cpus"] = 0.1
+        deployment["graceful_shutdown_timeout_s"] = 0
+        if deployment["name"] == "Upscaler":
+            deployment["num_replicas"] = 2
+    return config
+
+
+def wait_until_ready(url: str) -> None:
+    deadline_s = time.monotonic() + START_S
+    while time.monotonic() < deadline_s:
+        try:
+            if httpx.get(f"{url}/readyz", timeout=10).status_code == 200 and len(replicas()) == 2:
+                return
+        except httpx.TransportError:
+            pass
+        application = serve.status().applications.get("nullscale")
+        if application is not None and application.status == "DEPLOY_FAILED":
+            pytest.fail(f"{application}")
+        time.sleep(0.5)
+    pytest.fail(f"not ready after {START_S} s: {serve.status()}")
+
+
+def replicas() -> list[psutil.Process]:
+    """The processes of this test's own replicas that have their model."""
+    running = serve.status().applications["nullscale"].deployments["Upscaler"].replica_states
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.cmdline()[:1] and process.cmdline()[0].startswith(REPLICA):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found if running.get("RUNNING", 0) == len(found) else []
+
+
+def photo(height: int = 20, width: int = 14) -> bytes:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(60, 200, (5, 4, 3), dtype=np.uint8))
+    buffer = io.BytesIO()
+    coarse.resize((width, height), Image.Resampling.BICUBIC).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+async def post(http: httpx.AsyncClient, **fields: Any) -> httpx.Response:
+    return await http.post("/v1/upscale", files={"image": ("photo.png", photo())}, data=fields)
+
+
+async def test_a_picture_over_http(url: str) -> None:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        response = await post(http, seed="5", num_inference_steps="4")
+        again = await post(http, seed="5", num_inference_steps="4")
+        model = (await http.get("/v1/models")).json()["models"][0]
+        missing = await http.get("/nope")
+        refused = await post(http, scale="nan", prompt="a cat")
+    assert response.status_code == 200, response.text
+    with (
+        Image.open(io.BytesIO(response.content)) as large,
+        Image.open(io.BytesIO(photo())) as small,
+    ):
+        assert large.size == (56, 80)
+        back = large.resize(small.size, Image.Resampling.BICUBIC)
+        assert np.array_equal(np.asarray(back), np.asarray(small))
+    assert response.headers["x-consistency-exact"] == "?1"
+    assert response.headers["x-seed"] == "5"
+    assert response.headers["x-model"] == model["name"]
+    assert len(response.headers.get_list("x-request-id")) == 1
+    assert response.headers["x-request-id"] != again.headers["x-request-id"]
+    assert response.content == again.content
+    for problem, status in ((missing, 404), (refused, 422)):
+        assert problem.status_code == status
+        assert problem.headers["content-type"] == "application/problem+json"
+        assert problem.json()["request_id"] == problem.headers["x-request-id"]
+    assert {e["pointer"] for e in refused.json()["errors"]} == {"#/scale", "#/prompt"}
+
+
+async def test_overload_is_refused_and_absent_clients_are_forgotten(url: str) -> None:
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=httpx.Limits()) as http:
+        # Each of these would keep a replica busy for minutes; 2 × 2 are taken, 64 may wait.
+        waiting = {
+            asyncio.create_task(post(http, num_inference_steps="1000"))
+            for _ in range(2 * 2 + 64 + 4)
+        }
+        done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        for task in done:
+            response = task.result()
+            assert (response.status_code, response.json()["code"]) == (503, "overloaded")
+            assert int(response.headers["retry-after"]) > 0
+    async with httpx.AsyncClient(base_url=url, timeout=120) as http:
+        assert (await post(http, num_inference_steps="1")).status_code == 200
+
+
+async def test_a_killed_replica_loses_no_request(url: str) -> None:
+    seeds = [str(seed) for seed in range(5)]
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=httpx.Limits()) as http:
+        expected = {
+            seed: (await post(http, seed=seed, num_inference_steps="8")).content for seed in seeds
+        }
+        assert len(set(expected.values())) == len(seeds)
+        victim, survivor = replicas()
+        waiting = [
+            asyncio.create_task(post(http, seed=seed, num_inference_steps="8"))
+            for seed in seeds * 10
+        ]
+        # Some are done, all others are under way or wait: now.
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert sum(task.done() for task in waiting) < 40
+        os.kill(victim.pid, signal.SIGKILL)
+        responses = await asyncio.gather(*waiting)
+    assert [response.status_code for response in responses] == [200] * 50
+    for seed, response in zip(seeds * 10, responses, strict=True):
+        assert response.headers["x-seed"] == seed
+        assert response.content == expected[seed]
+    assert not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
+    assert survivor.is_running()

@@ -1,0 +1,487 @@
+"""The HTTP contract, against a replica that answers in this process."""
+
+import asyncio
+import base64
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from fake_upscaler import FakeUpscaler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from ray.exceptions import ActorDiedError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+from deployments.ingress import Ingress
+from deployments.openapi import FORM_FIELDS
+from deployments.schemas import Limits, ProblemDetails
+from sr_engine.errors import EngineDead, EngineError, InvalidParameter, InvalidResult
+from sr_engine.request import UpscaleParams
+
+LIMITS = Limits(max_input_pixels=4096, max_output_pixels=65536, max_body_bytes=100_000)
+
+
+def client(upscaler: FakeUpscaler, *, timeout_s: float = 30.0) -> httpx.AsyncClient:
+    app = Ingress(upscaler, LIMITS, timeout_s).__serve_build_asgi_app__()
+    # Starlette raises an unexpected error again once it has answered.
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+def picture(kind: str = "PNG", *, flat: bool = False, size: tuple[int, int] = (8, 6)) -> bytes:
+    samples = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    if flat:
+        samples[:] = 77
+    buffer = io.BytesIO()
+    Image.fromarray(samples).save(buffer, kind)
+    return buffer.getvalue()
+
+
+async def post(
+    upscaler: FakeUpscaler,
+    *,
+    image: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    timeout_s: float = 30.0,
+    **fields: Any,
+) -> httpx.Response:
+    async with client(upscaler, timeout_s=timeout_s) as http:
+        return await http.post(
+            "/v1/upscale",
+            files={"image": ("photo.png", picture() if image is None else image)},
+            data=fields,
+            headers=headers,
+        )
+
+
+def problem(response: httpx.Response, status: int, code: str) -> ProblemDetails:
+    assert (response.status_code, response.headers["content-type"]) == (
+        status,
+        "application/problem+json",
+    ), response.text
+    details = ProblemDetails.model_validate_json(response.content, strict=True)
+    assert (details.status, details.code) == (status, code)
+    assert details.title and details.detail and details.request_id
+    for secret in ("Traceback", ".py", "/site-packages", "Error"):
+        assert secret not in response.text
+    return details
+
+
+def pointers(details: ProblemDetails) -> set[str]:
+    return {error.pointer for error in details.errors}
+
+
+async def test_a_picture_comes_back_upscaled() -> None:
+    upscaler = FakeUpscaler()
+    response = await post(upscaler, seed="7", scale="3")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "image/png"
+    assert response.headers["x-seed"] == "7"
+    assert response.headers["x-model"] == "fake"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    timings = [part.partition(";dur=") for part in response.headers["server-timing"].split(", ")]
+    assert [name for name, _, _ in timings] == ["decode", "queue", "upscale", "encode"]
+    assert all(float(duration) >= 0 for _, _, duration in timings)
+    with Image.open(io.BytesIO(response.content)) as answer:
+        assert answer.size == (18, 24)
+    (call,) = upscaler.calls
+    with Image.open(io.BytesIO(picture())) as sent:
+        np.testing.assert_array_equal(call["image"], np.asarray(sent))
+    assert call["params"]["scale"] == 3
+    assert call["params"]["num_inference_steps"] == 5, "the model's own default"
+
+
+async def test_consistency_is_measured() -> None:
+    exact = await post(FakeUpscaler(), image=picture(flat=True))
+    assert exact.headers["x-consistency-exact"] == "?1"
+    assert "x-consistency-psnr" not in exact.headers
+    off = await post(FakeUpscaler())
+    assert off.headers["x-consistency-exact"] == "?0"
+    with Image.open(io.BytesIO(off.content)) as answer, Image.open(io.BytesIO(picture())) as sent:
+        small = answer.resize(sent.size, Image.Resampling.BICUBIC)
+        error = np.asarray(small).astype(float) - np.asarray(sent)
+    psnr_db = 10 * np.log10(255**2 / np.mean(error**2))
+    assert float(off.headers["x-consistency-psnr"]) == pytest.approx(psnr_db, abs=0.006)
+
+
+async def test_a_drawn_seed_is_reported_and_makes_the_picture_again() -> None:
+    first, other = await post(FakeUpscaler()), await post(FakeUpscaler())
+    again = await post(FakeUpscaler(), seed=first.headers["x-seed"])
+    assert first.content == again.content
+    assert first.content != other.content
+    assert 0 <= int(first.headers["x-seed"]) < 2**32
+
+
+@pytest.mark.parametrize(
+    ("output_format", "quality", "pillow"),
+    [
+        ("jpeg", None, "JPEG"),
+        ("jpeg", "50", "JPEG"),
+        ("webp", None, "WEBP"),
+        ("webp", "50", "WEBP"),
+    ],
+)
+async def test_output_formats(output_format: str, quality: str | None, pillow: str) -> None:
+    fields = {"output_format": output_format, **({"output_quality": quality} if quality else {})}
+    response = await post(FakeUpscaler(), **fields)
+    assert response.headers["content-type"] == f"image/{output_format}"
+    with Image.open(io.BytesIO(response.content)) as answer:
+        assert answer.format == pillow
+
+
+async def test_json_on_request() -> None:
+    response = await post(
+        FakeUpscaler(), image=picture(flat=True), seed="1", headers={"Accept": "application/json"}
+    )
+    body = response.json()
+    with Image.open(io.BytesIO(base64.b64decode(body["image"]))) as answer:
+        assert (answer.size, answer.format) == ((24, 32), "PNG")
+    assert (body["width"], body["height"], body["seed"], body["model"]) == (24, 32, 1, "fake")
+    assert (body["consistency_exact"], body["consistency_psnr_db"]) == (True, None)
+    assert set(body["timings_ms"]) == {"decode", "queue", "upscale", "encode"}
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("*/*", "image/png"),
+        ("image/*", "image/png"),
+        ("text/html, image/png;q=0.5", "image/png"),
+        ("application/json, image/*;q=0.8", "application/json"),
+        ("application/json;q=0.1, */*", "image/png"),
+        ("application/*, image/png;q=0", "application/json"),
+    ],
+)
+async def test_accept_decides(accept: str, expected: str) -> None:
+    response = await post(FakeUpscaler(), headers={"Accept": accept})
+    assert response.headers["content-type"] == expected
+
+
+async def test_what_cannot_be_made_is_not_acceptable() -> None:
+    upscaler = FakeUpscaler()
+    problem(await post(upscaler, headers={"Accept": "image/gif"}), 406, "not_acceptable")
+    assert not upscaler.calls
+
+
+BAD_FIELDS = {
+    "scale": [
+        "nan",
+        "inf",
+        "1e999",
+        "1.05",
+        "0",
+        "-4",
+        "16.1",
+        "true",
+        "",
+        " 4",
+        "4 ",
+        "4x",
+        "1_0",
+    ],
+    "num_inference_steps": ["0", "1000000000", "8.0", "8.5", "true", "1e1", "٨", "9" * 5000],
+    "guidance_strength": ["-0.1", "2.5", "NaN", "Infinity"],
+    "seed": ["-1", "4294967296", "1.0", "null", "false"],
+    "prompt": ["ü" * 2001],
+    "guidance_scale": ["-1", "20.5", "nan"],
+    "projection": ["PIXEL", "", "0"],
+    "eta": ["-0.01", "1.01", "nan"],
+    "rederive": ["1", "True", "yes", ""],
+    "strength": ["0", "1.5", "nan"],
+    "output_format": ["gif", "PNG", ""],
+    "output_quality": ["0", "101", "9.5"],
+    "image_url": ["http://127.0.0.1/"],
+    "a/b~c": ["1"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [(name, text) for name, texts in BAD_FIELDS.items() for text in texts]
+)
+async def test_a_bad_field_is_named(name: str, text: str) -> None:
+    upscaler = FakeUpscaler(prompts=True)
+    details = problem(await post(upscaler, **{name: text}), 422, "invalid_parameter")
+    assert pointers(details) == {"#/" + name.replace("~", "~0").replace("/", "~1")}
+    assert not upscaler.calls and not details.retryable
+
+
+async def test_every_bad_field_is_named_at_once() -> None:
+    response = await post(FakeUpscaler(), scale="nan", eta="2", colour="red", seed=["1", "2"])
+    details = problem(response, 422, "invalid_parameter")
+    assert pointers(details) == {"#/scale", "#/eta", "#/colour", "#/seed"}
+
+
+NUMBERS = [name for name, schema in FORM_FIELDS.items() if schema["type"] in ("number", "integer")]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(NUMBERS), st.floats() | st.integers(-(2**33), 2**33).map(float))
+def test_documented_ranges_are_the_enforced_ones(name: str, value: float) -> None:
+    if name == "output_quality":
+        return
+    schema = FORM_FIELDS[name]
+    ranges = schema.get("anyOf", [schema])
+    documented = any(
+        value == r["const"] if "const" in r else r["minimum"] <= value <= r["maximum"]
+        for r in ranges
+    )
+    given_value: float | int = value
+    if schema["type"] == "integer":
+        if not value.is_integer():
+            return
+        given_value = int(value)
+    try:
+        UpscaleParams().override({name: given_value})
+        enforced = True
+    except InvalidParameter:
+        enforced = False
+    assert documented == enforced
+
+
+def test_the_form_has_every_parameter() -> None:
+    parameters = set(UpscaleParams.__dataclass_fields__)
+    assert set(FORM_FIELDS) == parameters | {"output_format", "output_quality"}
+
+
+async def test_prompts_need_a_model_that_takes_them() -> None:
+    upscaler = FakeUpscaler()
+    details = problem(await post(upscaler, prompt="a cat"), 422, "prompt_unsupported")
+    assert pointers(details) == {"#/prompt"} and not upscaler.calls
+    assert (await post(upscaler, prompt="")).status_code == 200
+    able = FakeUpscaler(prompts=True)
+    assert (await post(able, prompt="ein Kätzchen", guidance_scale="4.5")).status_code == 200
+    assert able.calls[0]["params"]["prompt"] == "ein Kätzchen"
+
+
+@pytest.mark.parametrize(
+    ("image", "status", "code"),
+    [
+        (b"", 422, "invalid_image"),
+        (picture()[:-30], 422, "invalid_image"),
+        (b"GIF89a", 415, "unsupported_media_type"),
+        (picture(size=(65, 64)), 422, "image_too_many_pixels"),
+    ],
+    ids=["empty", "truncated", "gif", "large"],
+)
+async def test_bad_pictures_never_reach_a_replica(image: bytes, status: int, code: str) -> None:
+    upscaler = FakeUpscaler()
+    details = problem(await post(upscaler, image=image), status, code)
+    assert pointers(details) == {"#/image"} and not upscaler.calls
+
+
+async def test_output_over_the_limit() -> None:
+    image = picture(size=(64, 64))
+    assert (await post(FakeUpscaler(), image=image)).status_code == 200
+    problem(await post(FakeUpscaler(), image=image, scale="4.1"), 422, "image_too_many_pixels")
+
+
+async def test_the_image_is_required_once_and_as_a_file() -> None:
+    png = ("a.png", picture())
+    for files in ([("other", png)], [("image", png), ("image", png)], [("image", (None, b"text"))]):
+        async with client(FakeUpscaler()) as http:
+            response = await http.post("/v1/upscale", files=files)
+        assert "#/image" in pointers(problem(response, 422, "invalid_parameter"))
+
+
+async def test_declared_and_streamed_bodies_are_limited() -> None:
+    upscaler, sent = FakeUpscaler(), 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        while True:
+            sent += 10_000
+            yield bytes(10_000)
+
+    async with client(upscaler) as http:
+        form = {"Content-Type": "multipart/form-data; boundary=x"}
+        declared = await http.post(
+            "/v1/upscale", content=b"", headers={**form, "Content-Length": "100001"}
+        )
+        streamed = await http.post("/v1/upscale", content=endless(), headers=form)
+    for response in (declared, streamed):
+        problem(response, 413, "body_too_large")
+        assert response.headers["connection"] == "close"
+    assert sent <= 2 * LIMITS.max_body_bytes
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b""),
+        ("multipart/form-data; boundary=x", b"no boundary here"),
+        (
+            "multipart/form-data; boundary=x",
+            b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--",
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' * 65 + b"--x--",
+        ),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n%b\r\n--x--'
+            % bytes(70_000),
+        ),
+    ],
+    ids=["no boundary", "junk", "no name", "many fields", "long field"],
+)
+async def test_malformed_multipart(content_type: str, body: bytes) -> None:
+    async with client(FakeUpscaler()) as http:
+        response = await http.post(
+            "/v1/upscale", content=body, headers={"Content-Type": content_type}
+        )
+    problem(response, 400, "malformed_multipart")
+
+
+async def test_other_bodies_are_unsupported() -> None:
+    async with client(FakeUpscaler()) as http:
+        problem(await http.post("/v1/upscale", json={}), 415, "unsupported_media_type")
+        problem(await http.post("/v1/upscale"), 415, "unsupported_media_type")
+
+
+def dead() -> ActorDiedError:
+    return ActorDiedError()
+
+
+async def test_a_lost_replica_is_retried_once_with_the_same_seed() -> None:
+    upscaler = FakeUpscaler(dead())
+    response = await post(upscaler)
+    assert response.status_code == 200
+    first, second = upscaler.calls
+    assert first["params"] == second["params"]
+    assert str(first["params"]["seed"]) == response.headers["x-seed"]
+
+
+@pytest.mark.parametrize("error", [dead(), EngineDead("stopped")], ids=["replica", "engine"])
+async def test_two_lost_replicas_are_a_503(error: Exception) -> None:
+    upscaler = FakeUpscaler(error, error)
+    response = await post(upscaler)
+    details = problem(response, 503, "replica_lost")
+    assert details.retryable and len(upscaler.calls) == 2
+    assert int(response.headers["retry-after"]) > 0
+
+
+async def test_overload_is_a_503() -> None:
+    upscaler = FakeUpscaler(BackPressureError(num_queued_requests=9, max_queued_requests=9))
+    response = await post(upscaler)
+    assert problem(response, 503, "overloaded").retryable
+    assert int(response.headers["retry-after"]) > 0
+    assert len(upscaler.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (EngineError("the weights in /srv/x.py are on fire"), 500, "inference_failed"),
+        (InvalidResult("NaN"), 500, "inference_invalid"),
+        (InvalidParameter("eta", "must be smaller"), 422, "invalid_parameter"),
+        (RuntimeError("secret of /srv/x.py"), 500, "internal_error"),
+    ],
+)
+@pytest.mark.parametrize("over_ray", [False, True])
+async def test_engine_errors_are_problems(
+    error: Exception, status: int, code: str, over_ray: bool
+) -> None:
+    if over_ray:
+        error = RayTaskError("upscale", "Traceback: File x.py", error, "", 1, "")
+        error = error.as_instanceof_cause()
+    upscaler = FakeUpscaler(error)
+    details = problem(await post(upscaler), status, code)
+    assert "secret" not in details.detail and len(upscaler.calls) == 1
+
+
+async def test_the_deadline_frees_the_replica() -> None:
+    upscaler = FakeUpscaler(delay_s=30)
+    problem(await post(upscaler, timeout_s=0.05), 504, "deadline_exceeded")
+    assert [response.cancelled for response in upscaler.upscale.responses] == [True]
+
+
+async def test_a_client_that_goes_away_frees_the_replica() -> None:
+    upscaler = FakeUpscaler(delay_s=30)
+    waiting = asyncio.create_task(post(upscaler))
+    while not upscaler.calls:
+        await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert [response.cancelled for response in upscaler.upscale.responses] == [True]
+
+
+async def test_the_request_id_is_the_clients_where_it_is_plain() -> None:
+    upscaler = FakeUpscaler(*[RuntimeError()] * 3)
+    kept = await post(upscaler, headers={"X-Request-Id": "order_66-b"})
+    assert kept.json()["request_id"] == "order_66-b" == upscaler.calls[0]["request_id"]
+    for bad in ("x" * 65, "a b", "<script>"):
+        response = await post(FakeUpscaler(RuntimeError()), headers={"X-Request-Id": bad})
+        assert response.json()["request_id"] != bad
+
+
+async def test_probes() -> None:
+    upscaler = FakeUpscaler()
+    async with client(upscaler) as http:
+        for path, status in (("/livez", "alive"), ("/readyz", "ready")):
+            assert (await http.get(path)).json() == {"status": status}
+            head = await http.head(path)
+            assert (head.status_code, head.content) == (200, b"")
+        upscaler.describe_errors = [dead(), DeploymentUnavailableError("Upscaler")]
+        problem(await http.get("/readyz"), 503, "not_ready")
+        response = await http.get("/readyz")
+        problem(response, 503, "not_ready")
+        assert int(response.headers["retry-after"]) > 0
+        assert (await http.get("/livez")).status_code == 200
+
+
+async def test_full_replicas_are_ready_and_lost_ones_are_not() -> None:
+    full = BackPressureError(num_queued_requests=9, max_queued_requests=9)
+    upscaler = FakeUpscaler()
+    async with client(upscaler) as http:
+        upscaler.describe_errors = [full]
+        assert (await http.get("/readyz")).status_code == 503, "nobody has answered yet"
+        assert (await http.get("/readyz")).status_code == 200
+        upscaler.describe_errors = [full, dead(), full]
+        assert (await http.get("/readyz")).status_code == 200
+        assert (await http.get("/readyz")).status_code == 503
+        assert (await http.get("/readyz")).status_code == 503
+
+
+async def test_models() -> None:
+    async with client(FakeUpscaler()) as http:
+        (model,) = (await http.get("/v1/models")).json()["models"]
+    assert (model["name"], model["native_px"], model["prompts"]) == ("fake", 64, False)
+    assert model["limits"] == LIMITS.model_dump()
+    assert model["defaults"]["num_inference_steps"] == 5
+    assert None not in model["defaults"].values()
+
+
+async def test_unknown_routes_and_methods_are_problems() -> None:
+    async with client(FakeUpscaler()) as http:
+        for path in ("/nope", "/v1/upscale/", "/v1/../etc/passwd"):
+            problem(await http.get(path), 404, "not_found")
+        response = await http.get("/v1/upscale")
+        problem(response, 405, "method_not_allowed")
+        assert response.headers["allow"] == "POST"
+
+
+async def test_the_openapi_document_is_whole() -> None:
+    async with client(FakeUpscaler()) as http:
+        document = (await http.get("/openapi.json")).json()
+        assert (await http.get("/docs")).status_code == 200
+    assert set(document["paths"]) == {"/v1/upscale", "/v1/models", "/livez", "/readyz"}
+    operation = document["paths"]["/v1/upscale"]["post"]
+    form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert set(form["properties"]) == {"image", *FORM_FIELDS}
+    assert form["additionalProperties"] is False
+    answers = operation["responses"]["200"]["content"]
+    assert {"image/png", "image/jpeg", "image/webp", "application/json"} <= set(answers)
+    assert "application/problem+json" in operation["responses"]["default"]["content"]
+    # Every reference leads somewhere.
+    for reference in {part.split('"')[0] for part in json.dumps(document).split('"$ref": "')[1:]}:
+        node = document
+        for step in reference.removeprefix("#/").split("/"):
+            node = node[step]

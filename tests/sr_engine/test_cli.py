@@ -1,0 +1,106 @@
+"""The commands: what they write, what they say, and the exit codes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from checkpoints import write_checkpoint
+from PIL import Image
+from typer.testing import CliRunner
+
+from sr_engine.cli import app, describe, plan_jobs
+from sr_engine.errors import NullscaleError
+from sr_engine.request import Consistency
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_checkpoint(tmp_path_factory.mktemp("model")))
+
+
+def photo(path: Path, height: int = 7, width: int = 9) -> Path:
+    rows = np.linspace(40, 200, height * width * 3).reshape(height, width, 3)
+    Image.fromarray(rows.astype(np.uint8)).save(path)
+    return path
+
+
+def call(*words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    return result.exit_code, result.output
+
+
+def test_upscale_writes_a_picture_that_gives_its_input_back(tmp_path: Path, model: str) -> None:
+    source, target = photo(tmp_path / "in.png"), tmp_path / "new" / "out.png"
+    code, output = call(
+        "upscale", source, "-o", target, "--scale", 3, "--num-inference-steps", 2,
+        "--guidance-strength", 0.8, "--seed", 7, "--model", model,
+    )  # fmt: skip
+    assert code == 0, output
+    assert "seed 7" in output
+    assert "gives its input back exactly" in output
+    with Image.open(target) as large, Image.open(source) as small:
+        assert large.size == (27, 21)
+        back = large.resize(small.size, Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(np.asarray(back), np.asarray(small))
+
+
+def test_one_bad_file_does_not_stop_the_others(tmp_path: Path, model: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    photo(folder / "a.png")
+    (folder / "b.png").write_bytes(b"no picture")
+    photo(folder / "c.png")
+    (folder / "notes.txt").write_text("not looked at")
+    code, output = call("upscale", folder, "-o", tmp_path / "out", "--model", model, "--scale", 2)
+    assert code == 1
+    assert "b.png" in output
+    assert "1 of 3 pictures failed" in output
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--scale", "0.5"), "--scale: must be between"),
+        (("--scale", "nan"), "--scale: must be a finite number"),
+        (("--num-inference-steps", "0"), "--num-inference-steps: must be between"),
+        (("--projection", "sideways"), "Invalid value"),
+        (("--unknown", "1"), "No such option"),
+    ],
+)
+def test_a_wrong_call_ends_with_2_before_the_model_is_loaded(
+    tmp_path: Path, words: tuple[str, ...], complaint: str
+) -> None:
+    source = photo(tmp_path / "in.png")
+    code, output = call("upscale", source, "-o", tmp_path / "o.png", "--model", "/nowhere", *words)
+    assert code == 2
+    assert complaint in output
+
+
+def test_a_missing_model_ends_with_3_and_one_line(tmp_path: Path) -> None:
+    code, output = call("upscale", photo(tmp_path / "in.png"), "-o", "o.png", "--model", "/nowhere")
+    assert code == 3
+    assert "Traceback" not in output
+
+
+def test_info_prints_model_device_and_defaults(model: str) -> None:
+    code, output = call("info", "--model", model, "--device", "cpu")
+    assert code == 0
+    for word in ("cpu (float32)", "native size      64 px", "num_inference_steps", "projection"):
+        assert word in output
+
+
+def test_several_pictures_need_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(NullscaleError, match="cannot all become"):
+        plan_jobs([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out.png")
+    with pytest.raises(NullscaleError, match="same name"):
+        plan_jobs([tmp_path / "a.png", tmp_path / "a.jpg"], tmp_path / "out")
+    with pytest.raises(NullscaleError, match="no pictures"):
+        plan_jobs([tmp_path], tmp_path / "out")
+
+
+def test_the_round_trip_in_words() -> None:
+    lost = Consistency(exact=False, exact_share=0.5, reachable=False, psnr_db=20.04)
+    assert describe(lost) == (
+        "gives 50.00% of its input back (20.0 dB): no picture in range does it exactly"
+    )

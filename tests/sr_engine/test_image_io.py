@@ -1,0 +1,299 @@
+"""Every kind of file that is taken or refused, and what comes out of it."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageCms
+
+from sr_engine.errors import ImageTooLarge, InvalidImage, UnsupportedImageType
+from sr_engine.image_io import ImageLimits, decode_image, encode_image, measure_consistency
+
+
+def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    crc = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", crc)
+
+
+def png(
+    width: int, height: int, *chunks: bytes, bit_depth: int = 8, colour: int = 2, rows: bytes = b""
+) -> bytes:
+    """A PNG file built by hand, so that its header may lie."""
+    header = struct.pack(">IIBBBBB", width, height, bit_depth, colour, 0, 0, 0)
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", header),
+            *chunks,
+            chunk(b"IDAT", zlib.compress(rows)),
+            chunk(b"IEND", b""),
+        ]
+    )
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (13, 7)])
+def test_lossless_rgb_comes_back_as_it_is(kind: str, size: tuple[int, int]) -> None:
+    picture = noise(*size)
+    data = saved(Image.fromarray(picture), kind, lossless=True)
+    np.testing.assert_array_equal(decode_image(data), picture)
+
+
+def test_jpeg_is_pillows_own_decoding() -> None:
+    data = saved(Image.fromarray(noise(24, 16)), "JPEG", quality=80)
+    expected = np.asarray(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(decode_image(data), expected)
+
+
+def test_16_bits_are_scaled_not_clipped() -> None:
+    deep = np.arange(0, 65536, 257 * 5, dtype=np.uint16).reshape(4, 13)
+    deep[0, 1] = 40000
+    grey = decode_image(saved(Image.fromarray(deep)))
+    np.testing.assert_array_equal(grey[..., 0], np.rint(deep / 257))
+    assert (grey[..., 0] == grey[..., 1]).all()
+
+
+def test_16_bit_colour_is_scaled_to_a_level() -> None:
+    samples = np.array([[[65535, 40000, 257]]], dtype=">u2")
+    data = png(1, 1, bit_depth=16, rows=b"\0" + samples.tobytes())
+    np.testing.assert_allclose(decode_image(data)[0, 0], [255, 155.6, 1], atol=1)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LA", "RGBA"])
+def test_other_modes_become_the_colours_pillow_shows(mode: str) -> None:
+    image = Image.fromarray(noise(9, 5)).convert(mode)
+    data = saved(image, "JPEG" if mode == "CMYK" else "PNG")
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(decode_image(data), expected)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "I;16"])
+def test_transparency_is_refused(mode: str) -> None:
+    if mode == "P":
+        data = saved(Image.new("P", (2, 2)), transparency=0)
+    elif mode == "I;16":
+        data = png(1, 1, chunk(b"tRNS", b"\0\1"), bit_depth=16, colour=0, rows=b"\0\0\1")
+    else:
+        data = saved(Image.new(mode, (2, 2)))
+    with pytest.raises(InvalidImage, match="transparency"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(orientation: int) -> None:
+    upright = noise(3, 2)
+    turns = {
+        1: lambda a: a,
+        2: np.fliplr,
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(turns[orientation](upright)))
+    np.testing.assert_array_equal(decode_image(saved(stored, exif=exif)), upright)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
+def test_broken_orientation_is_ignored() -> None:
+    picture = noise(3, 2)
+    data = saved(Image.fromarray(picture), exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01broken")
+    np.testing.assert_array_equal(decode_image(data), picture)
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+
+
+@pytest.mark.parametrize("profile", [SRGB, LAB, b"no profile"], ids=["sRGB", "Lab", "broken"])
+def test_profiles_that_say_nothing_change_nothing(profile: bytes) -> None:
+    picture = noise(6, 6)
+    data = saved(Image.fromarray(picture), icc_profile=profile)
+    np.testing.assert_array_equal(decode_image(data), picture)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_profile_is_applied(orientation: int) -> None:
+    # sRGB with the names of two primaries exchanged: its red is green.
+    swapped = SRGB.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    red = Image.new("RGB", (2, 2), (250, 5, 5))
+    decoded = decode_image(saved(red, icc_profile=swapped, exif=exif))
+    np.testing.assert_allclose(decoded, np.broadcast_to([5, 250, 5], (2, 2, 3)), atol=2)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0junk"])
+def test_stubs_are_invalid(data: bytes) -> None:
+    with pytest.raises(InvalidImage) as caught:
+        decode_image(data)
+    assert caught.type is InvalidImage
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "BMP", "PPM", "ICO"])
+def test_other_types_are_unsupported(kind: str) -> None:
+    with pytest.raises(UnsupportedImageType):
+        decode_image(saved(Image.fromarray(noise(16, 16)), kind))
+
+
+@pytest.mark.parametrize(
+    "data", [b"%!PS-Adobe-3.0 EPSF-3.0\n", b"<svg/>", b"%PDF-1.7", b"8BPS\0\1"]
+)
+def test_documents_are_unsupported(data: bytes) -> None:
+    with pytest.raises(UnsupportedImageType):
+        decode_image(data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_truncated_files_are_invalid(kind: str, share: float) -> None:
+    data = saved(Image.fromarray(noise(64, 64)), kind)
+    with pytest.raises(InvalidImage):
+        decode_image(data[: int(share * len(data))])
+
+
+def test_bad_checksum_in_the_pixels_is_invalid() -> None:
+    data = bytearray(saved(Image.fromarray(noise(8, 8))))
+    at = data.index(b"IDAT") + 4
+    data[at + 60] ^= 1
+    with pytest.raises(InvalidImage):
+        decode_image(bytes(data))
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "iCCP"])
+def test_decompression_bombs_are_invalid(kind: str) -> None:
+    bomb = chunk(kind.encode(), b"name\0\0" + zlib.compress(bytes(2**24)))
+    data = png(1, 1, bomb, rows=b"\0\1\2\3")
+    with pytest.raises(InvalidImage):
+        decode_image(data)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0)])
+def test_no_pixels_are_invalid(size: tuple[int, int]) -> None:
+    with pytest.raises(InvalidImage):
+        decode_image(png(*size))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_animations_are_invalid(kind: str) -> None:
+    frames = [Image.fromarray(noise(8, 8, seed=i)) for i in range(3)]
+    data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+    with pytest.raises(InvalidImage, match="more than one frame"):
+        decode_image(data)
+
+
+def test_a_phones_second_picture_is_left_alone() -> None:
+    frames = [Image.fromarray(noise(16, 16, seed=i)) for i in range(2)]
+    data = saved(frames[0], "MPO", save_all=True, append_images=frames[1:])
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(decode_image(data), expected)
+
+
+def test_sizes_are_judged_by_the_header() -> None:
+    # Its pixels are missing, so decoding it first would find it broken.
+    claims = png(3000, 1000)
+    limits = ImageLimits(max_input_pixels=2_999_999, max_output_pixels=10**9)
+    with pytest.raises(ImageTooLarge, match="3000 × 1000"):
+        decode_image(claims, limits)
+    with pytest.raises(InvalidImage, match="broken"):
+        decode_image(claims, ImageLimits(max_input_pixels=3_000_000))
+
+
+def test_pillows_own_bomb_limit_counts_too() -> None:
+    with pytest.raises(ImageTooLarge):
+        decode_image(png(2**30, 2**30), ImageLimits(max_input_pixels=2**62))
+
+
+def test_output_size_is_limited() -> None:
+    data = saved(Image.fromarray(noise(10, 20)))
+    limits = ImageLimits(max_input_pixels=200, max_output_pixels=27 * 54)
+    assert decode_image(data, limits, scale=2.7).shape == (10, 20, 3)
+    with pytest.raises(ImageTooLarge, match="the result would have"):
+        decode_image(data, limits, scale=2.8)
+
+
+@pytest.mark.parametrize(("kind", "longest"), [("jpeg", 65535), ("webp", 16383)])
+def test_output_must_fit_its_format(kind: str, longest: int) -> None:
+    data = saved(Image.fromarray(noise(1, longest // 16 + 1)))
+    assert decode_image(data, scale=16, output_format="png").shape[1] == longest // 16 + 1
+    with pytest.raises(ImageTooLarge, match=f"end at {longest}"):
+        decode_image(data, scale=16, output_format=kind)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_damaged_files_are_decoded_or_refused(data: st.DataObject) -> None:
+    kind = data.draw(st.sampled_from(["PNG", "JPEG", "WEBP"]))
+    damaged = bytearray(saved(Image.fromarray(noise(12, 12)), kind))
+    for _ in range(data.draw(st.integers(1, 5))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        picture = decode_image(bytes(damaged))
+    except InvalidImage:
+        return
+    assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_lossless_answers_hold_every_sample(kind: str) -> None:
+    picture = noise(31, 17)
+    encoded = encode_image(picture, kind)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encoded))), picture)
+    np.testing.assert_array_equal(decode_image(encoded), picture)
+
+
+def test_png_says_that_it_is_srgb() -> None:
+    assert b"sRGB" in encode_image(noise(2, 2))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_quality_is_read(kind: str) -> None:
+    picture = noise(64, 64)
+    assert len(encode_image(picture, kind, 20)) < len(encode_image(picture, kind, 90))
+    assert len(encode_image(picture, kind, 90)) < len(encode_image(picture, kind))
+
+
+def test_consistency_of_an_exact_answer() -> None:
+    answer = noise(40, 24)
+    small = np.asarray(Image.fromarray(answer).resize((6, 10), Image.Resampling.BICUBIC))
+    measured = measure_consistency(encode_image(answer), small, reachable=True)
+    assert measured.exact and measured.exact_share == 1 and measured.psnr_db is None
+
+
+def test_consistency_counts_and_measures_what_is_off() -> None:
+    answer = noise(40, 24)
+    small = np.array(Image.fromarray(answer).resize((6, 10), Image.Resampling.BICUBIC))
+    small[0, 0, 0] += 3 if small[0, 0, 0] < 128 else -3
+    measured = measure_consistency(encode_image(answer), small, reachable=False)
+    assert not measured.exact and not measured.reachable
+    assert measured.exact_share == pytest.approx(1 - 1 / 180)
+    assert measured.psnr_db == pytest.approx(10 * np.log10(255**2 * 180 / 9))
+
+
+def test_consistency_is_that_of_the_encoded_file() -> None:
+    answer = noise(40, 24)
+    small = np.asarray(Image.fromarray(answer).resize((6, 10), Image.Resampling.BICUBIC))
+    coarse = measure_consistency(encode_image(answer, "jpeg", 10), small, reachable=True)
+    fine = measure_consistency(encode_image(answer, "jpeg", 100), small, reachable=True)
+    assert coarse.psnr_db is not None
+    assert not coarse.exact
+    assert fine.psnr_db is None or fine.psnr_db > coarse.psnr_db
