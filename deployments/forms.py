@@ -112,14 +112,14 @@ def _field(
         raise InvalidParameter(name, "unknown field")
     if len(given) != 1 or not isinstance(text := given[0], str):
         raise InvalidParameter(name, "must be given once, as text")
-    value = _PARSERS[FORM_FIELDS[name]["type"]](name, text)
-    if name == "output_format":
-        if value not in FORM_FIELDS[name]["enum"]:
-            raise InvalidParameter(name, f"must be one of {', '.join(FORM_FIELDS[name]['enum'])}")
-    elif name == "output_quality":
-        if not 1 <= int(value) <= 100:
+    schema = FORM_FIELDS[name]
+    value = _PARSERS[schema["type"]](name, text)
+    if value not in schema.get("enum", [value]):
+        raise InvalidParameter(name, f"must be one of {', '.join(schema['enum'])}")
+    if name == "output_quality":
+        if not schema["minimum"] <= value <= schema["maximum"]:
             raise InvalidParameter(name, "must be between 1 and 100")
-    else:
+    elif name != "output_format":
         defaults.override({name: value})
     if name in ("prompt", "negative_prompt") and value and not prompts:
         raise PromptUnsupported(name)

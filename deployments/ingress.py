@@ -100,7 +100,9 @@ class Ingress:
                 encode=1e3 * (time.perf_counter() - upscaled_s),
             ),
         )
-        return replies.json_reply(picture, request) if as_json else replies.image_reply(picture)
+        if as_json:
+            return await asyncio.to_thread(replies.json_reply, picture, request)
+        return replies.image_reply(picture)
 
     async def models(self) -> ModelList:
         """The loaded model, its limits and its defaults."""

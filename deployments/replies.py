@@ -2,6 +2,7 @@
 
 import base64
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from fastapi import Request, Response
 
@@ -42,8 +43,7 @@ def wants_json(request: Request, media_type: str) -> bool:
     accept = request.headers.get("accept", "*/*")
     image, json = _weight(accept, media_type), _weight(accept, JSON)
     if max(image, json) <= 0:
-        detail = f"{media_type} and {JSON} can be made"
-        raise Problem("not_acceptable", detail, close=True)
+        raise Problem("not_acceptable", f"{media_type} and {JSON} can be made")
     return json > image
 
 
@@ -78,7 +78,8 @@ def _headers(picture: Picture) -> dict[str, str]:
     # X-Request-Id is not among them: Serve's proxy puts it on every answer.
     headers = {
         "X-Seed": str(picture.seed),
-        "X-Model": picture.model,
+        # A folder's name may hold what no header can.
+        "X-Model": quote(picture.model, safe="/:@+ "),
         "X-Consistency-Exact": "?1" if picture.consistency.exact else "?0",
         "Server-Timing": ", ".join(f"{k};dur={v:.1f}" for k, v in picture.timings),
         "Cache-Control": "no-store",

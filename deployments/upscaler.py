@@ -105,5 +105,5 @@ class Upscaler:
         self._engine.check_health()
 
     def close(self) -> None:
-        """End the engine's thread."""
+        """End the engine's thread. A replica's ends with its process."""
         self._engine.close()

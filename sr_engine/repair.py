@@ -120,7 +120,7 @@ def _samples_at_once(image_size: Sequence[int], size: Sequence[int]) -> int:
     taps = math.prod(
         fixed_point_taps(n, N)[1].shape[1] for n, N in zip(size, image_size, strict=True)
     )
-    return max(1, (1 << 21) // (taps * 2 * (2 * _REACH + 1) ** 2))
+    return max(1, (1 << 18) // (taps * 2 * (2 * _REACH + 1) ** 2))
 
 
 def bounds(y: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:

@@ -82,7 +82,7 @@ class FakeUpscaler:
             answer = rng.integers(0, 256, shape, dtype=np.uint8)
         return UpscaleReply(
             image=answer,
-            model="fake",
+            model=self.description.name,
             seed=params["seed"],
             reachable=True,
             queue_s=0.0,

@@ -250,7 +250,7 @@ def train_autoencoder(work: Path, minutes: float, cycle: float) -> None:
         y = decoded.float()
         kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var - 1 - posterior.logvar).mean()
         loss = (y - x).abs().mean() + gradient_loss(y, x) + 1e-5 * kl
-        if share > 0.6 and run.step % 2 == 0:
+        if share > 0.8 and run.step % 2 == 0:
             with torch.autocast("cpu", torch.bfloat16):
                 again = vae.encode(decoded).latent_dist.mean
             target = posterior.mean.detach().float()

@@ -24,7 +24,7 @@ from ray.serve.schema import ServeDeploySchema
 
 CONFIG = Path(__file__).parents[2] / "serve_config.cpu.yaml"
 REPLICA = "ray::ServeReplica:nullscale:Upscaler"
-START_S = 240
+START_S = 300
 
 pytestmark = [
     pytest.mark.cluster,

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -132,6 +133,13 @@ async def test_output_formats(output_format: str, quality: str | None, pillow: s
     assert response.headers["content-type"] == f"image/{output_format}"
     with Image.open(io.BytesIO(response.content)) as answer:
         assert answer.format == pillow
+
+
+async def test_any_folder_may_hold_a_model() -> None:
+    upscaler = FakeUpscaler()
+    upscaler.description = replace(upscaler.description, name="模型\n1")
+    response = await post(upscaler)
+    assert response.headers["x-model"] == "%E6%A8%A1%E5%9E%8B%0A1"
 
 
 async def test_json_on_request() -> None:

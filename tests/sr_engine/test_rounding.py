@@ -8,8 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy.optimize import lsq_linear
-from scipy.sparse import csr_matrix, kron
+from scipy.optimize import minimize
 from skimage import data
 from torch import Tensor
 
@@ -170,29 +169,46 @@ def hard_noise(side: int) -> NDArray[np.uint8]:
     return (255 * np.random.default_rng(4).integers(0, 2, (side, side))).astype(np.uint8)
 
 
-def least_squares_bound(y: NDArray[np.uint8], scale: int) -> float:
-    """PSNR in dB of the best real image in [0, 255] under the linear operator, `D` from Pillow."""
-    n = y.shape[0]
-    basis = Image.fromarray(np.eye(n * scale, dtype=np.float32))
-    d = csr_matrix(np.array(basis.resize((n * scale, n), Image.Resampling.BICUBIC), dtype=float))
-    solved = lsq_linear(kron(d, d, format="csr"), y.ravel() / 255.0, (0, 1), lsq_solver="lsmr")
-    return float(10 * math.log10(y.size / (2 * solved.cost)))
+def least_squares_bound(y: NDArray[np.uint8], scale: int, *, clips: bool) -> float:
+    """PSNR in dB of the best real image in [0, 255] under the linear operator, `D` from Pillow.
+
+    `clips`: the values between the two passes are clipped, as Pillow's 8 bits are. That is no
+    longer linear, and can only be left out where the bound stays within reach without it.
+    """
+    n = len(y)
+    columns = Image.fromarray(np.eye(n * scale, dtype=np.float32))
+    d = np.array(columns.resize((n * scale, n), Image.Resampling.BICUBIC)).astype(float)
+
+    def squared_error(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        first = x.reshape(n * scale, -1) @ d.T
+        kept = ((first >= 0) & (first <= 1)) | (not clips)
+        error = d @ np.where(kept, first, first.clip(0, 1)) - y / 255
+        return float((error**2).sum()), (2 * (kept * (d.T @ error)) @ d).ravel()
+
+    start = np.full((n * scale) ** 2, 0.5)
+    box = np.stack([np.zeros_like(start), np.ones_like(start)], 1)
+    options = {"maxiter": 500, "maxfun": 1000, "ftol": 1e-9}
+    solved = minimize(squared_error, start, jac=True, bounds=box, options=options)
+    return float(10 * math.log10(y.size / solved.fun))
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-@pytest.mark.parametrize("make", [checkerboard, text, hard_noise, noise])
+@pytest.mark.parametrize(
+    ("make", "clips"), [(checkerboard, False), (text, False), (hard_noise, False), (noise, True)]
+)
 def test_out_of_reach_comes_near_the_least_squares_bound(
-    make: Callable[[int], NDArray[np.uint8]], scale: int
+    make: Callable[[int], NDArray[np.uint8]], clips: bool, scale: int
 ) -> None:
     y = make(24)
     result = rounded(torch.from_numpy(y)[None], scale)
     assert not result.exact
     assert not result.reachable
     assert result.psnr_db is not None
-    assert result.psnr_db >= least_squares_bound(y, scale) - 1
+    assert result.psnr_db >= least_squares_bound(y, scale, clips=clips) - 1
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_rounds_on_cuda() -> None:
     y = pillow_itself(photo("chelsea"), (48, 48))
     operator = BicubicDownscale((48, 48), 4)
