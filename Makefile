@@ -6,6 +6,11 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY := passive
 export GOMP_SPINCOUNT := 0
 export RAY_USAGE_STATS_ENABLED := 0
+# Ray runs its workers at nice 15, and Serve replaces a proxy that is slow to answer: on a busy
+# machine of two cores, neither helps.
+export RAY_worker_niceness := 0
+export RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S := 60
+export RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S := 60
 
 .PHONY: install demo serve test lint clean
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sr_engine.engine import RequestFailure, SREngine, StepEvent
-from sr_engine.errors import EngineDead
+from sr_engine.errors import EngineDead, NullscaleError
 from sr_engine.request import UpscaleRequest, UpscaleResult
 
 logger = logging.getLogger(__name__)
@@ -133,8 +133,16 @@ class AsyncSREngine:
                 for event in self._engine.abort(command.request_id):
                     self._deliver(event)
             else:
-                self._callers[command.request.request_id] = command.caller
-                self._engine.add_request(command.request)
+                self._add(command)
+
+    def _add(self, command: _Add) -> None:
+        try:
+            self._engine.add_request(command.request)
+        except NullscaleError as err:
+            failure = RequestFailure(command.request.request_id, err)
+            _call(command.caller.loop, _settle, command.caller.future, failure)
+        else:
+            self._callers[command.request.request_id] = command.caller
 
     def _deliver(self, event: StepEvent | UpscaleResult | RequestFailure) -> None:
         if isinstance(event, StepEvent):

@@ -1,17 +1,17 @@
 """Everything that `sr_engine` raises on purpose.
 
-    NullscaleError
-    ├── InvalidParameter        a request's parameter is out of range; ``field`` names it
-    │   └── PromptUnsupported   a prompt was given and the model has no text encoder
-    ├── InvalidImage            bytes that do not decode to a picture we accept
-    │   ├── UnsupportedImageType
-    │   └── ImageTooLarge
-    ├── ModelLoadError          the checkpoint cannot be found, read or used
-    └── EngineError
-        ├── EngineDead          the engine's thread has ended; nothing more will be done
-        ├── RequestAborted      the request was taken out of the engine before it ended
-        ├── DeadlineExceeded    the request's deadline passed
-        └── InvalidResult       the model produced numbers that are no picture
+NullscaleError
+├── InvalidParameter        a request's parameter is out of range; ``field`` names it
+│   └── PromptUnsupported   a prompt was given and the model has no text encoder
+├── InvalidImage            bytes that do not decode to a picture we accept
+│   ├── UnsupportedImageType
+│   └── ImageTooLarge
+├── ModelLoadError          the checkpoint cannot be found, read or used
+└── EngineError
+    ├── EngineDead          the engine's thread has ended; nothing more will be done
+    ├── RequestAborted      the request was taken out of the engine before it ended
+    ├── DeadlineExceeded    the request's deadline passed
+    └── InvalidResult       the model produced numbers that are no picture
 """
 
 
@@ -27,12 +27,19 @@ class InvalidParameter(NullscaleError, ValueError):
         self.field = field
         self.message = message
 
+    def __reduce__(self) -> tuple[type["InvalidParameter"], tuple[str, ...]]:
+        # Unpickling would call the constructor with the finished text alone.
+        return type(self), (self.field, self.message)
+
 
 class PromptUnsupported(InvalidParameter):
     """A prompt was given and the model has no text encoder."""
 
     def __init__(self, field: str = "prompt") -> None:
         super().__init__(field, "this model has no text encoder")
+
+    def __reduce__(self) -> tuple[type[InvalidParameter], tuple[str, ...]]:
+        return type(self), (self.field,)
 
 
 class InvalidImage(NullscaleError):

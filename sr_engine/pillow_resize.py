@@ -29,7 +29,11 @@ def pillow_downscale(
 
 
 def vertical_pass_first(image_size: Sequence[int], size: Sequence[int]) -> bool:
-    """Pillow 13 takes the vertical pass first where the height shrinks by far more pixels."""
+    """Pillow 13 takes the vertical pass first where the height shrinks by far more pixels.
+
+    Earlier versions always begin with the horizontal one, and so differ by a level here and there
+    on images that are tall enough.
+    """
     return image_size[0] - size[0] > 2 * (image_size[1] - size[1])
 
 

@@ -116,7 +116,7 @@ def _around(
 
 
 def _samples_at_once(image_size: Sequence[int], size: Sequence[int]) -> int:
-    """How many samples `_best_moves` may take together without holding more than 64 MiB."""
+    """How many samples `_best_moves` takes together: its intermediate results stay in the cache."""
     taps = math.prod(
         fixed_point_taps(n, N)[1].shape[1] for n, N in zip(size, image_size, strict=True)
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sr_engine.async_engine import AsyncSREngine
 from sr_engine.engine import SREngine, StepEvent
-from sr_engine.errors import EngineDead
+from sr_engine.errors import EngineDead, EngineError
 from sr_engine.request import UpscaleParams, UpscaleRequest
 
 
@@ -56,6 +56,20 @@ async def test_many_callers_each_get_their_own() -> None:
     assert [r.request_id for r in done] == [str(i) for i in range(6)]
     assert [r.seed for r in done] == list(range(6))
     assert len(steps) == 18
+
+
+async def test_an_id_in_use_fails_the_second_request_alone(
+    gated: tuple[Gated, AsyncSREngine],
+) -> None:
+    model, engine = gated
+    first = asyncio.create_task(engine.upscale(request("a")))
+    await asyncio.to_thread(model.reached.wait, 10)
+    second = asyncio.create_task(engine.upscale(request("a")))
+    await asyncio.sleep(0)
+    model.gate.set()
+    with pytest.raises(EngineError, match="here already"):
+        await second
+    assert (await first).request_id == "a"
 
 
 async def test_cancelling_takes_the_request_out(gated: tuple[Gated, AsyncSREngine]) -> None:
