@@ -104,14 +104,14 @@ class Dispatcher:
             raise problem_of(_cause(err)) from err
         raise _come_again("replica_lost", f"{ATTEMPTS} workers were lost on this request")
 
-    async def describe(self) -> ModelDescription:
+    async def describe(self, timeout_s: float = DESCRIBE_TIMEOUT_S) -> ModelDescription:
         """The model that the replicas have loaded; the last known one while they are busy.
 
         Raises:
             Problem: no replica is ready.
         """
         try:
-            async with asyncio.timeout(DESCRIBE_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 self._description = await _settled(self._upscaler.describe.remote())
                 self._answered_s = time.monotonic()
         except (TimeoutError, BackPressureError):
@@ -128,10 +128,12 @@ class Dispatcher:
     async def known(self) -> ModelDescription:
         """The description at hand; replicas are asked only where there is none.
 
+        The question waits its turn among the pictures, as the picture after it will.
+
         Raises:
             Problem: no replica is ready.
         """
-        return self._description or await self.describe()
+        return self._description or await self.describe(self._timeout_s)
 
 
 async def _settled(response: Response[T_co]) -> T_co:

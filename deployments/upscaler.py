@@ -1,8 +1,10 @@
 """One engine on one device: the thin deployment around `AsyncSREngine`."""
 
 import logging
+import os
 import secrets
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.schemas import ModelDescription, UpscaleReply
+from sr_engine.errors import EngineDead
 from sr_engine.request import UpscaleRequest, Value
 
 logger = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ class Upscaler:
         # A real picture through every network, so that no client pays for what the first one costs.
         engine.upscale(np.full((16, 16, 3), 128, np.uint8))
         self._engine = AsyncSREngine(engine)
+        self._leave: Callable[[int], None] = os._exit
         logger.info("%s is ready after %.1f s", model.info.name, time.monotonic() - start_s)
 
     async def upscale(
@@ -73,7 +77,14 @@ class Upscaler:
             image=np.array(image),
             params=self._defaults.override(params),
         )
-        result = await self._engine.upscale(request)
+        try:
+            result = await self._engine.upscale(request)
+        except EngineDead:
+            # Serve would send pictures here until three health checks had failed; leaving at once
+            # makes the ingress try another replica.
+            logger.critical("the engine is dead: the replica leaves")
+            self._leave(1)
+            raise
         return UpscaleReply(
             image=result.image,
             model=self._info.name,

@@ -122,6 +122,12 @@ def variants(args: argparse.Namespace) -> Iterator[Variant]:
             yield variant
 
 
+def checksum(engine: SREngine) -> float:
+    """Return a number that changes when the model is trained anew."""
+    x = torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16)
+    return round(float(engine.model.encode(x.to(engine.model.info.device)).double().sum()), 3)
+
+
 def table(records: list[dict[str, object]]) -> str:
     """Return the records as a Markdown table."""
     keys = ["projection", "num_inference_steps", "eta", "guidance_strength", "strength"]
@@ -162,15 +168,20 @@ def main() -> None:
     engine = SREngine(load_model(args.model, dtype=args.dtype))
     lines = args.results.read_text().splitlines() if args.results.exists() else []
     records = [json.loads(line) for line in lines]
-    done = {json.dumps(r["variant"], sort_keys=True) for r in records}
+    done = {json.dumps(r["key"], sort_keys=True) for r in records}
     for variant in variants(args):
-        if json.dumps(variant, sort_keys=True) in done:
-            continue
-        record = {
+        key = {
             **variant,
-            **measure(variant, truths, args.scale, engine, args.pictures),
-            "variant": variant,
+            "model": args.model,
+            "scale": args.scale,
+            "crop_px": args.crop_px,
+            "pictures": sorted(truths),
+            "weights": checksum(engine),
         }
+        if json.dumps(key, sort_keys=True) in done:
+            continue
+        means = measure(variant, truths, args.scale, engine, args.pictures)
+        record = {**variant, **means, "key": key}
         records.append(record)
         with args.results.open("a") as file:
             file.write(json.dumps(record) + "\n")

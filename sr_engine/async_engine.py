@@ -1,6 +1,7 @@
 """The engine behind one thread: commands in, futures and step events out."""
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
@@ -8,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sr_engine.engine import RequestFailure, SREngine, StepEvent
+from sr_engine.engine import Event, RequestFailure, SREngine, StepEvent
 from sr_engine.errors import EngineDead, NullscaleError
 from sr_engine.request import UpscaleRequest, UpscaleResult
 
@@ -36,6 +37,7 @@ class _Add:
 @dataclass(frozen=True, slots=True)
 class _Abort:
     request_id: str
+    caller: _Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class AsyncSREngine:
         self._callers: dict[str, _Caller] = {}
         self._heartbeat_s = time.monotonic()
         self._death: BaseException | None = None
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name="sr-engine", daemon=True)
         self._thread.start()
 
@@ -75,9 +78,11 @@ class AsyncSREngine:
         caller = _Caller(loop, loop.create_future(), on_step)
         self._commands.put(_Add(request, caller))
         try:
+            if self._stopped:
+                raise EngineDead("the engine has stopped") from self._death
             return await caller.future
         except asyncio.CancelledError:
-            self._commands.put(_Abort(request.request_id))
+            self._commands.put(_Abort(request.request_id, caller))
             raise
 
     def check_health(self) -> None:
@@ -101,17 +106,16 @@ class AsyncSREngine:
         try:
             while self._take_commands():
                 self._heartbeat_s = time.monotonic()
-                if self._engine.has_work():
-                    for event in self._engine.step():
-                        self._deliver(event)
+                self._step()
         except BaseException as err:
             logger.critical("the engine's thread has ended", exc_info=err)
             self._death = err
+        # Set before the last look at the queue: whoever comes after it sees this.
+        self._stopped = True
         dead = EngineDead("the engine has stopped")
         dead.__cause__ = self._death
         for request_id in list(self._callers):
             self._deliver(RequestFailure(request_id, dead))
-        # A request that arrived while the thread was ending would wait for ever.
         while not self._commands.empty():
             command = self._commands.get()
             if isinstance(command, _Add):
@@ -130,10 +134,15 @@ class AsyncSREngine:
             if isinstance(command, _Close):
                 return False
             if isinstance(command, _Abort):
-                for event in self._engine.abort(command.request_id):
-                    self._deliver(event)
+                if self._callers.get(command.request_id) is command.caller:
+                    self._deliver(*self._engine.abort(command.request_id))
             else:
                 self._add(command)
+
+    def _step(self) -> None:
+        # Its own scope: a thread that waits must not keep the last picture alive.
+        if self._engine.has_work():
+            self._deliver(*self._engine.step())
 
     def _add(self, command: _Add) -> None:
         try:
@@ -144,13 +153,14 @@ class AsyncSREngine:
         else:
             self._callers[command.request.request_id] = command.caller
 
-    def _deliver(self, event: StepEvent | UpscaleResult | RequestFailure) -> None:
-        if isinstance(event, StepEvent):
-            caller = self._callers[event.request_id]
-            _call(caller.loop, caller.on_step, event)
-            return
-        caller = self._callers.pop(event.request_id)
-        _call(caller.loop, _settle, caller.future, event)
+    def _deliver(self, *events: Event) -> None:
+        for event in events:
+            if isinstance(event, StepEvent):
+                caller = self._callers[event.request_id]
+                _call(caller.loop, caller.on_step, event)
+            else:
+                caller = self._callers.pop(event.request_id)
+                _call(caller.loop, _settle, caller.future, event)
 
 
 def _settle(future: "asyncio.Future[UpscaleResult]", event: UpscaleResult | RequestFailure) -> None:
@@ -164,5 +174,5 @@ def _settle(future: "asyncio.Future[UpscaleResult]", event: UpscaleResult | Requ
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> None:
     # A caller whose event loop has closed is gone; its request ends unheard.
-    if not loop.is_closed():
+    with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(function, *args)

@@ -156,7 +156,7 @@ def plan_jobs(inputs: list[Path], output: Path) -> list[Job]:
     """Say which file each picture goes to.
 
     Raises:
-        NullscaleError: no pictures, or several for one file.
+        NullscaleError: no pictures, several for one file, or one over itself.
     """
     sources: list[Path] = []
     for path in inputs:
@@ -169,8 +169,11 @@ def plan_jobs(inputs: list[Path], output: Path) -> list[Job]:
     if output.suffix.lower() in FORMAT_OF_SUFFIX:
         if len(sources) > 1:
             raise NullscaleError(f"{len(sources)} pictures cannot all become {output}")
-        return [Job(sources[0], output)]
-    jobs = [Job(source, output / f"{source.stem}.png") for source in sources]
+        jobs = [Job(sources[0], output)]
+    else:
+        jobs = [Job(source, output / f"{source.stem}.png") for source in sources]
+    if any(job.source.resolve() == job.target.resolve() for job in jobs):
+        raise NullscaleError("the output would overwrite its input")
     if len({job.target for job in jobs}) < len(jobs):
         raise NullscaleError("two of the pictures have the same name")
     return jobs

@@ -3,19 +3,21 @@
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from torch import Tensor
 
 from sr_engine.active import ActiveRequest
 from sr_engine.errors import EngineError, NullscaleError, RequestAborted
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import MAX_SEED, UpscaleParams, UpscaleRequest, UpscaleResult
 from sr_engine.runner import Model, Runner
-from sr_engine.scheduler import Phase, Scheduler
+from sr_engine.scheduler import Phase, Scheduler, TileTask
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +50,17 @@ class RequestFailure:
 
 
 Event = StepEvent | UpscaleResult | RequestFailure
+
+# What networks, tokenizers and the maths raise on one request's numbers or for want of memory.
+REQUEST_ERRORS = (
+    NullscaleError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OSError,
+    ImportError,
+)
 
 
 class SREngine:
@@ -98,23 +111,14 @@ class SREngine:
     def step(self) -> list[Event]:
         """Run one batch and return what became of the requests in it."""
         events = self._admit()
-        batch = self._scheduler.next_batch()
-        if not batch:
-            return events
-        rows = [self._active[task.request_id][0].row(task) for task in batch]
-        try:
-            outputs = self.runner.run(batch[0].phase, rows)
-        except (RuntimeError, ValueError) as err:
-            for request_id in dict.fromkeys(task.request_id for task in batch):
-                events.append(self._fail(request_id, err))
-            return events
-        for task, output in zip(batch, outputs, strict=True):
-            # A neighbour's tile may have ended this request's life within this very loop.
+        for task, output in self._run(self._scheduler.next_batch(), events):
+            # An earlier tile of the same request may have failed it within this very loop.
             if task.request_id in self._active:
-                active, arrived_s = self._active[task.request_id]
-                done = active.steps_done
-                if active.complete(task, output):
-                    events += self._advance(active, arrived_s, done)
+                with self._blame(task.request_id, events):
+                    active, arrived_s = self._active[task.request_id]
+                    done = active.steps_done
+                    if active.complete(task, output):
+                        self._advance(active, arrived_s, done, events)
         return events
 
     def upscale(
@@ -134,61 +138,85 @@ class SREngine:
             request_id=secrets.token_hex(8), image=image, params=params or self.model.defaults
         )
         self.add_request(request)
-        while True:
-            for event in self.step():
-                if event.request_id != request.request_id:
-                    continue
-                if isinstance(event, UpscaleResult):
-                    return event
-                if isinstance(event, RequestFailure):
-                    raise event.error
-                on_step(event)
+        try:
+            while True:
+                for event in self.step():
+                    if event.request_id != request.request_id:
+                        continue
+                    if isinstance(event, UpscaleResult):
+                        return event
+                    if isinstance(event, RequestFailure):
+                        raise event.error
+                    on_step(event)
+        finally:
+            # Only where it was interrupted is there anything left to take out.
+            self.abort(request.request_id)
 
     def _admit(self) -> list[Event]:
         events: list[Event] = []
         for request_id in self._scheduler.admit():
             request, arrived_s = self._waiting.pop(request_id)
-            try:
+            with self._blame(request_id, events):
                 active = self._activate(request)
-            except (NullscaleError, RuntimeError) as err:
-                self._scheduler.remove(request_id)
-                events.append(_failure(request_id, err))
-                continue
-            self._active[request_id] = (active, arrived_s)
-            self._scheduler.submit(request_id, active.tasks)
+                self._active[request_id] = (active, arrived_s)
+                self._scheduler.submit(request_id, active.tasks)
         return events
+
+    def _run(self, batch: list[TileTask], events: list[Event]) -> list[tuple[TileTask, Tensor]]:
+        """Run a batch; where that fails, each row alone, so that only a bad one's request does."""
+        batch = [task for task in batch if task.request_id in self._active]
+        if not batch:
+            return []
+        rows = [self._active[task.request_id][0].row(task) for task in batch]
+        if len(batch) == 1:
+            with self._blame(batch[0].request_id, events):
+                return [(batch[0], self.runner.run(batch[0].phase, rows)[0])]
+            return []
+        try:
+            return list(zip(batch, self.runner.run(batch[0].phase, rows), strict=True))
+        except torch.AcceleratorError:
+            raise
+        except REQUEST_ERRORS as err:
+            logger.warning("a batch of %d rows failed (%s): one at a time", len(batch), err)
+        return [pair for task in batch for pair in self._run([task], events)]
+
+    @contextmanager
+    def _blame(self, request_id: str, events: list[Event]) -> Iterator[None]:
+        """Make what goes wrong inside the failure of one request, unless the device is lost."""
+        try:
+            yield
+        except torch.AcceleratorError:
+            # The context is gone for every request to come: only a new process helps.
+            raise
+        except REQUEST_ERRORS as err:
+            self._scheduler.remove(request_id)
+            self._forget(request_id)
+            events.append(_failure(request_id, err))
 
     def _activate(self, request: UpscaleRequest) -> ActiveRequest:
         params = request.params
         seed = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
-        prompts = self._embed(params.prompt), self._embed(params.negative_prompt)
+        negative = params.negative_prompt if params.guidance_scale != 1 else ""
+        prompts = self._embed(params.prompt), self._embed(negative)
         return ActiveRequest(request, self.model, prompts, seed)
 
     def _embed(self, prompt: str) -> PromptEmbeddings:
         return self.model.encode_prompt(prompt) if prompt else self.model.empty_prompt
 
-    def _advance(self, active: ActiveRequest, arrived_s: float, done: int) -> list[Event]:
+    def _advance(
+        self, active: ActiveRequest, arrived_s: float, done: int, events: list[Event]
+    ) -> None:
         request_id = active.request.request_id
-        events: list[Event] = []
         if active.steps_done > done:
             spent_s = time.monotonic() - active.started_s
             eta_s = spent_s / active.steps_done * (active.steps - active.steps_done)
             events.append(StepEvent(request_id, active.steps_done, active.steps, eta_s))
         if active.picture is None:
             self._scheduler.submit(request_id, active.tasks)
-            return events
-        try:
-            events.append(active.result(arrived_s))
-        except NullscaleError as err:
-            return [*events, self._fail(request_id, err)]
+            return
+        events.append(active.result(arrived_s))
         self._scheduler.remove(request_id)
         self._forget(request_id)
-        return events
-
-    def _fail(self, request_id: str, err: Exception) -> RequestFailure:
-        self._scheduler.remove(request_id)
-        self._forget(request_id)
-        return _failure(request_id, err)
 
     def _forget(self, request_id: str) -> None:
         self._waiting.pop(request_id, None)
@@ -202,5 +230,6 @@ def _failure(request_id: str, err: Exception) -> RequestFailure:
         return RequestFailure(request_id, err)
     logger.error("request %s failed in the model", request_id, exc_info=err)
     error = EngineError("the model failed on this request")
-    error.__cause__ = err
+    # Its traceback would keep the failed batch's tensors alive.
+    error.__cause__ = err.with_traceback(None)
     return RequestFailure(request_id, error)

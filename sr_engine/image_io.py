@@ -20,7 +20,9 @@ OutputFormat = Literal["png", "jpeg", "webp"]
 # Pillow has some forty decoders, one of which starts Ghostscript. These three may see a stranger's
 # bytes.
 FORMATS = ("PNG", "JPEG", "WEBP")
-MAX_SIDE_PX: dict[OutputFormat, int] = {"png": 2**31 - 1, "jpeg": 65535, "webp": 16383}
+# A thin picture costs by its side, not by its pixels, since no canvas is thinner than the model's
+# multiple. WebP files themselves end at 16383 px.
+MAX_SIDE_PX: dict[OutputFormat, int] = {"png": 32768, "jpeg": 32768, "webp": 16383}
 JPEG_QUALITY = 95
 
 _ORIENTATION_TAG = 0x0112
@@ -155,8 +157,8 @@ def _check_size(
         )
     if max(wide, high) > MAX_SIDE_PX[output_format]:
         raise ImageTooLarge(
-            f"the result would have {wide} × {high} pixels; {output_format} files end at "
-            f"{MAX_SIDE_PX[output_format]} px a side"
+            f"the result would have {wide} × {high} pixels; a side of a {output_format} has at "
+            f"most {MAX_SIDE_PX[output_format]}"
         )
 
 

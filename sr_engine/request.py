@@ -113,7 +113,7 @@ class Consistency:
     Attributes:
         exact: every sample comes back.
         exact_share: share of the input's samples that come back, 0 to 1.
-        reachable: False where no picture in range that gives the input back was found.
+        reachable: False where a picture in range that gives the input back was looked for in vain.
         psnr_db: of the scaled-down result against the input; None when exact.
     """
 

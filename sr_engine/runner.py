@@ -76,14 +76,15 @@ class Runner:
             results = self._call(phase, rows)
             self._synchronise(results)
             self.seconds[phase] += time.perf_counter() - started
+            return list(results.unbind(0))
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
-            logger.warning("out of memory at %s of %d rows: split", phase.value, len(rows))
-            torch.cuda.empty_cache()
-            half = len(rows) // 2
-            return self.run(phase, rows[:half]) + self.run(phase, rows[half:])
-        return list(results.unbind(0))
+        # Not in the handler: there, the error's traceback keeps the failed batch alive.
+        logger.warning("out of memory at %s of %d rows: split", phase.value, len(rows))
+        torch.cuda.empty_cache()
+        half = len(rows) // 2
+        return self.run(phase, rows[:half]) + self.run(phase, rows[half:])
 
     def _call(self, phase: Phase, rows: Sequence[Row]) -> Tensor:
         batch = torch.stack([row.value for row in rows])

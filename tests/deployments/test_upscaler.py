@@ -86,6 +86,12 @@ async def test_a_dead_engine_is_unhealthy(upscaler: Upscaler) -> None:
         upscaler.check_health()
     with pytest.raises(EngineDead):
         await upscaler.describe()
+    # The next picture makes the replica leave, so that Serve sends no more of them.
+    left: list[int] = []
+    upscaler._leave = left.append
+    with pytest.raises(EngineDead):
+        await upscaler.upscale(PICTURE, {}, "a")
+    assert left == [1]
 
 
 def test_what_crosses_processes_survives_it() -> None:

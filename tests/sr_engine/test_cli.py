@@ -95,6 +95,8 @@ def test_several_pictures_need_a_folder(tmp_path: Path) -> None:
         plan_jobs([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out.png")
     with pytest.raises(NullscaleError, match="same name"):
         plan_jobs([tmp_path / "a.png", tmp_path / "a.jpg"], tmp_path / "out")
+    with pytest.raises(NullscaleError, match="overwrite"):
+        plan_jobs([tmp_path / "a.png"], tmp_path)
     with pytest.raises(NullscaleError, match="no pictures"):
         plan_jobs([tmp_path], tmp_path / "out")
 

@@ -1,5 +1,7 @@
 """The batched engine against a plain loop, and what becomes of requests that end early."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from sr_engine.ddnm import Decode, Denoise, NetworkCall, drive, restore
 from sr_engine.engine import Event, RequestFailure, SREngine, StepEvent
 from sr_engine.errors import EngineError, InvalidResult, RequestAborted
 from sr_engine.operators import BicubicDownscale, Canvas
+from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
 from sr_engine.sampling import sigma_schedule
 
@@ -199,4 +202,77 @@ def test_a_failing_model_fails_the_request_and_hides_the_detail() -> None:
     with pytest.raises(EngineError, match="the model failed") as caught:
         engine.upscale(picture(8, 8))
     assert "internal detail" not in str(caught.value)
+    assert not engine.has_work()
+
+
+class Choosy(FakeModel):
+    """Fails on every batch that holds a row of the prompt "poison"."""
+
+    def velocity(self, latents: Tensor, sigmas: Tensor, prompts: list[PromptEmbeddings]) -> Tensor:
+        if any(p.pooled.mean() > 0.055 for p in prompts):
+            raise ValueError("stack expects each tensor to be equal size")
+        return super().velocity(latents, sigmas, prompts)
+
+    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
+        if prompt == "untokenizable":
+            raise KeyError(prompt)
+        return super().encode_prompt(prompt)
+
+
+@pytest.mark.parametrize("prompt", ["poison", "untokenizable"])
+def test_one_bad_request_fails_alone(prompt: str) -> None:
+    engine = SREngine(Choosy(), max_active=4)
+    for number in range(3):
+        engine.add_request(request(str(number), picture(8, 8)))
+    engine.add_request(request("bad", picture(8, 8), prompt=prompt))
+    events = run(engine)
+    assert results(events).keys() == {"0", "1", "2"}
+    (failure,) = [e for e in events if isinstance(e, RequestFailure)]
+    assert failure.request_id == "bad"
+    assert isinstance(failure.error, EngineError)
+
+
+@pytest.mark.parametrize("place", ["sr_engine.ddnm.project", "sr_engine.active.round_consistently"])
+def test_no_room_for_a_picture_fails_that_picture_alone(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _, name = place.rpartition(".")
+    real = getattr(sys.modules[module], name)
+
+    def too_large(x: Tensor, *args: object, **kwargs: object) -> object:
+        if x.shape[-1] > 20:
+            raise torch.OutOfMemoryError("no room")
+        return real(x, *args, **kwargs)
+
+    monkeypatch.setattr(place, too_large)
+    engine = SREngine(FakeModel(), max_active=4)
+    engine.add_request(request("small", picture(8, 8)))
+    engine.add_request(request("large", picture(8, 16)))
+    events = run(engine)
+    assert results(events).keys() == {"small"}
+    (failure,) = [e for e in events if isinstance(e, RequestFailure)]
+    assert failure.request_id == "large"
+    # Nothing may keep the tensors of the failed attempt alive.
+    assert failure.error.__cause__ is not None
+    assert failure.error.__cause__.__traceback__ is None
+
+
+class Lost(FakeModel):
+    def decode(self, latents: Tensor) -> Tensor:
+        raise torch.AcceleratorError("illegal memory access")
+
+
+def test_a_lost_device_is_no_request_failure() -> None:
+    with pytest.raises(torch.AcceleratorError):
+        SREngine(Lost()).upscale(picture(8, 8))
+
+
+def test_an_interrupted_upscale_leaves_nothing_behind() -> None:
+    engine = SREngine(FakeModel())
+
+    def interrupt(event: StepEvent) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.upscale(picture(8, 8), on_step=interrupt)
     assert not engine.has_work()
