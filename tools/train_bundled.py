@@ -16,6 +16,7 @@ import argparse
 import json
 import math
 import random
+import re
 import time
 from collections.abc import Iterator
 from copy import deepcopy
@@ -35,6 +36,8 @@ LONG_SIDES_PX = (2560, 1280, 720)
 LATENT_CHANNELS = 12
 TEXT_DIM = 64
 CHECKPOINT_EVERY_S = 180.0
+# The text stream holds half of the matrices and one constant token: not worth Muon's time.
+IMAGE_STREAM = r"^transformer_blocks\.\d+\.(?!.*(context|add_))"
 
 
 def build_autoencoder() -> AutoencoderKL:
@@ -157,8 +160,8 @@ class Training:
     The learning rate follows the share of the time budget already used, so that a run on a busy
     machine ends as well annealed as one on an idle one.
 
-    Weights of two and more dimensions below ``matrices`` are trained by Muon, which steps equally
-    in all directions of a matrix, the rest by AdamW. A convolution counts as the matrix [out, in ·
+    Weights of two and more dimensions whose names match ``matrices`` are trained by Muon, which
+    steps equally in all directions of a matrix, the rest by AdamW. A convolution counts as the matrix [out, in ·
     kh · kw]. Adam alone learns the directions in the order of their variance: the autoencoder had
     brightness in minutes and the second axis of colour not within the hour.
     """
@@ -171,7 +174,7 @@ class Training:
         rest = []
         self.flattened: list[tuple[nn.Parameter, nn.Parameter]] = []
         for name, parameter in model.named_parameters():
-            if parameter.ndim >= 2 and name.startswith(matrices):
+            if parameter.ndim >= 2 and re.search(matrices, name):
                 self.flattened.append((parameter, nn.Parameter(parameter.data.flatten(1))))
             else:
                 rest.append(parameter)
@@ -314,7 +317,7 @@ def train_prior(work: Path, minutes: float) -> None:
     latents = np.load(work / "latents.npy")
     model = build_prior()
     path = work / "prior.pt"
-    run = Training(model, path, minutes, matrices="transformer_blocks", muon_lr=2e-3)
+    run = Training(model, path, minutes, matrices=IMAGE_STREAM, muon_lr=2e-3)
     for share in run.progress():
         side, count = (16, 64) if run.step % 4 else (32, 16)
         rows = []

@@ -124,7 +124,10 @@ async def test_a_crash_fails_every_caller_with_its_cause() -> None:
 
 
 def test_close_ends_the_thread() -> None:
-    before = threading.active_count()
-    AsyncSREngine(SREngine(FakeModel())).close()
-    assert threading.active_count() == before
+    before = set(threading.enumerate())
+    engine = AsyncSREngine(SREngine(FakeModel()))
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.name == "sr-engine"
+    engine.close()
+    assert not thread.is_alive()
     assert torch.is_inference_mode_enabled() is False

@@ -146,7 +146,7 @@ def test_plain_rounding_only_rounds() -> None:
     x = torch.rand(3, 192, 192, generator=torch.Generator().manual_seed(2)) * 1.2 - 0.1
     result = round_plainly(x, y, operator)
     assert torch.equal(result.image, (255 * x.clamp(0, 1)).round().to(torch.uint8))
-    assert not result.reachable
+    assert not result.exact
     back = pillow_itself(result.image, (48, 48))
     assert result.psnr_db == pytest.approx(psnr(back.numpy(), y.numpy()))
 
