@@ -30,7 +30,6 @@ COLUMNS = {
     "ssimulacra2": "SSIMULACRA2",
     "high_frequency": "HF",
     "exact_share": "exact",
-    "seconds": "s",
 }
 
 
@@ -178,6 +177,8 @@ def main() -> None:
             "pictures": sorted(truths),
             "weights": checksum(engine),
         }
+        if variant["method"] == "default":
+            key["defaults"] = str(engine.model.defaults)
         if json.dumps(key, sort_keys=True) in done:
             continue
         means = measure(variant, truths, args.scale, engine, args.pictures)

@@ -78,12 +78,16 @@ def restore(
         ``y`` exactly: the last step ends in pixels, not in the latents of the seed's Eq. 2.
     """
     pinv_y = operator.pinv(y)
-    pinv_latents: Tensor | None = None
-    if params.projection == "latent" or sigmas[0] < 1:
-        (pinv_latents,) = yield (Encode(canvas.extend(pinv_y)),)
     x = draw_noise()
-    if pinv_latents is not None:
-        x = add_noise(pinv_latents, x, sigmas[0])
+    if sigmas[0] < 1:
+        # Not from A†y alone, whose outermost pixels are far from any photograph's.
+        guess = operator.interpolate(y)
+        guess = guess + operator.pinv(y - operator.A(guess))
+        (start,) = yield (Encode(canvas.extend(guess)),)
+        x = add_noise(start, x, sigmas[0])
+    pinv_latents: Tensor | None = None
+    if params.projection == "latent" and len(sigmas) > 2:
+        (pinv_latents,) = yield (Encode(canvas.extend(pinv_y)),)
 
     def onto_measurement(pixels: Tensor) -> Tensor:
         return project(

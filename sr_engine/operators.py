@@ -36,6 +36,10 @@ class LinearOperator(Protocol):
 
     def pinv(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]: ...
 
+    def interpolate(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]:
+        """Return a smooth picture near what was measured; a flat `y` gives a flat one."""
+        ...
+
 
 def project(
     x: Float[Tensor, "*b Hc Wc"],
@@ -101,6 +105,13 @@ class BicubicDownscale:
         y = rows.gram_inverse.along_rows(columns.gram_inverse.along_columns(y))
         return rows.up.along_rows(columns.up.along_columns(y))
 
+    def interpolate(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]:
+        """Enlarge by the same kernel: `Aᵀ y / Aᵀ 1`, which is bicubic interpolation."""
+        y = _full_precision(y)
+        rows, columns = self._factors(y)
+        tall = rows.up.along_rows(y) / rows.up.along_rows(y.new_ones(y.shape[-2], 1))
+        return columns.up.along_columns(tall) / columns.up.along_columns(y.new_ones(1, y.shape[-1]))
+
     def _factors(self, like: Tensor) -> tuple[AxisFactors, AxisFactors]:
         (h, w), (H, W) = self.measurement_size, self.image_size
         rows = axis_factors(h, H, like.dtype, like.device)
@@ -129,6 +140,10 @@ class AveragePooling:
         """Repeat every sample over its square (DDNM, section 3.3)."""
         y = _full_precision(y)
         return y.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
+
+    def interpolate(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]:
+        """Repeat every sample over its square."""
+        return self.pinv(y)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class UpscaleParams:
         eta: share of fresh noise in each step, 0 (deterministic) to 1.
         rederive: take the noise of a step from the corrected estimate, as the seed repository does.
         strength: the noise level σ to start at, above 0 to 1; below 1 the start is the noised
-            encoding of ``A†y`` instead of pure noise.
+            encoding of the input's interpolation, made consistent, instead of pure noise.
 
     Raises:
         InvalidParameter: one of them is out of range or of the wrong type.

@@ -21,6 +21,9 @@ class DenseOperator:
     def pinv(self, y: Tensor) -> Tensor:
         return _apply(np.linalg.pinv(self.matrix), y, self.image_size)
 
+    def interpolate(self, y: Tensor) -> Tensor:
+        return self.pinv(y)
+
 
 def _apply(matrix: np.ndarray, x: Tensor, size: tuple[int, int]) -> Tensor:
     return (x.flatten(-2) @ torch.from_numpy(matrix.T).to(x.dtype)).unflatten(-1, size)

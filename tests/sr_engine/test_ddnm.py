@@ -157,21 +157,28 @@ def test_calls_of_a_run(
         sigmas=sigma_schedule(steps, shift=3.0),
     )
     assert Counter(type(call) for call in networks.calls) == Counter(
-        {Denoise: steps, Decode: (steps - 1) * decodes + 1, Encode: once + (steps - 1) * encodes}
+        {
+            Denoise: steps,
+            Decode: (steps - 1) * decodes + 1,
+            Encode: once * (steps > 1) + (steps - 1) * encodes,
+        }
     )
     assert isinstance(networks.calls[-2], Denoise) and isinstance(networks.calls[-1], Decode)
 
 
 @pytest.mark.parametrize("projection", ["none", "latent", "pixel", "residual"])
-def test_a_warm_start_encodes_the_pseudo_inverse_once_before_all(projection: Projection) -> None:
+def test_a_warm_start_encodes_a_consistent_interpolation(projection: Projection) -> None:
     networks = Networks()
     sigmas = sigma_schedule(1, shift=3.0, start=0.4)
-    run(UpscaleParams(projection=projection), networks=networks, sigmas=sigmas)
+    operator = BicubicDownscale((5, 7), 2)
+    run(UpscaleParams(projection=projection), operator=operator, networks=networks, sigmas=sigmas)
     first, second, third = networks.calls
     assert isinstance(first, Encode) and isinstance(second, Denoise) and isinstance(third, Decode)
-    pinv_y = DENSE.pinv(measurement(DENSE))
-    torch.testing.assert_close(first.pixels[..., :5, :7], pinv_y)
-    noise = torch.randn((3, 8, 4), generator=torch.Generator().manual_seed(0)).double()
+    y, start = measurement(operator), first.pixels[..., :10, :14]
+    torch.testing.assert_close(operator.A(start), y, rtol=0, atol=1e-9)
+    seen = operator.pinv(operator.A(operator.interpolate(y)))
+    torch.testing.assert_close(start, operator.interpolate(y) + operator.pinv(y) - seen)
+    noise = torch.randn((3, 12, 8), generator=torch.Generator().manual_seed(0)).double()
     torch.testing.assert_close(second.latents, 0.6 * networks(first) + 0.4 * noise)
 
 

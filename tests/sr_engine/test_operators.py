@@ -51,6 +51,27 @@ def test_agrees_with_pillow_on_floats(size: tuple[int, int], scale: float) -> No
     torch.testing.assert_close(operator.A(x), torch.from_numpy(np.array(theirs)), atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("size", "scale"), CASES)
+def test_interpolation_is_pillows_but_for_the_border(size: tuple[int, int], scale: float) -> None:
+    operator = BicubicDownscale(size, scale)
+    y = random(*size, dtype=torch.float32)
+    theirs = np.array(
+        Image.fromarray(y.numpy()).resize(operator.image_size[::-1], Image.Resampling.BICUBIC)
+    )
+    border = math.ceil(4 * scale)
+    inner = slice(border, -border), slice(border, -border)
+    np.testing.assert_allclose(operator.interpolate(y).numpy()[inner], theirs[inner], atol=0.02)
+    assert float((operator.interpolate(y) - torch.from_numpy(theirs)).abs().max()) < 0.2
+
+
+@few
+@given(operator=OPERATORS, level=st.floats(-3, 3))
+def test_interpolation_keeps_a_flat_picture_flat(operator: LinearOperator, level: float) -> None:
+    flat = torch.full(operator.measurement_size, level, dtype=torch.float64)
+    expected = torch.full(operator.image_size, level, dtype=torch.float64)
+    torch.testing.assert_close(operator.interpolate(flat), expected, atol=1e-9, rtol=0)
+
+
 @few
 @given(operator=OPERATORS, seed=st.integers(0, 1000))
 def test_penrose_conditions(operator: LinearOperator, seed: int) -> None:
