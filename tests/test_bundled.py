@@ -23,17 +23,22 @@ def psnr_y(image: np.ndarray, truth: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / np.mean(error**2)))
 
 
-def test_it_beats_bicubic_and_gives_the_input_back(engine: SREngine) -> None:
+@pytest.mark.parametrize("box", [(128, 64, 320, 256), (0, 0, 600, 400)], ids=["part", "whole"])
+def test_it_beats_bicubic_and_gives_the_input_back(
+    engine: SREngine, box: tuple[int, int, int, int]
+) -> None:
+    """The whole picture takes many tiles, whose networks must agree with each other."""
     with Image.open(PHOTO) as photo:
-        truth = photo.convert("RGB").crop((128, 64, 320, 256))
-    small = truth.resize((48, 48), Image.Resampling.BICUBIC)
+        truth = photo.convert("RGB").crop(box)
+    size = truth.width // 4, truth.height // 4
+    small = truth.resize(size, Image.Resampling.BICUBIC)
     params = engine.model.defaults.override({"scale": 4, "seed": 1})
     result = engine.upscale(np.asarray(small), params)
-    given_back = Image.fromarray(result.image).resize(small.size, Image.Resampling.BICUBIC)
+    given_back = Image.fromarray(result.image).resize(size, Image.Resampling.BICUBIC)
     assert np.array_equal(given_back, small)
     bicubic = small.resize(truth.size, Image.Resampling.BICUBIC)
     ours, theirs = (psnr_y(np.asarray(i), np.asarray(truth)) for i in (result.image, bicubic))
-    assert ours > theirs + 0.3
+    assert ours > theirs + 0.5
 
 
 def test_flat_colours_stay_flat(engine: SREngine) -> None:

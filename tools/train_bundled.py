@@ -149,6 +149,20 @@ def crop_batch(crops: np.ndarray, count: int, side: int) -> Tensor:
     return augment(torch.from_numpy(np.stack(rows)).float() / 127.5 - 1)
 
 
+def mosaic(batch: Tensor, rows: int, cols: int) -> Tensor:
+    """Lay every ``rows`` · ``cols`` items [n, c, h, w] out as one picture."""
+    _, channels, height, width = batch.shape
+    grid = batch.reshape(-1, rows, cols, channels, height, width)
+    return grid.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, rows * height, cols * width)
+
+
+def unmosaic(batch: Tensor, rows: int, cols: int) -> Tensor:
+    """Undo `mosaic`."""
+    _, channels, height, width = batch.shape
+    grid = batch.reshape(-1, channels, rows, height // rows, cols, width // cols)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, height // rows, width // cols)
+
+
 def gradient_loss(a: Tensor, b: Tensor) -> Tensor:
     """L1 between the horizontal and vertical differences of two batches: punishes blur."""
     return (a.diff(dim=-1) - b.diff(dim=-1)).abs().mean() + (
@@ -264,23 +278,30 @@ def train_autoencoder(work: Path, minutes: float, cycle: float) -> None:
 
     The last term (weight ``cycle``) matters to DDNM, which sends the same picture through the
     autoencoder at every step.
+
+    Crops are encoded and decoded alone or as parts of mosaics, drawn anew for either: group
+    normalisation takes its statistics from the whole picture, and only so does the autoencoder
+    learn to give a region the same latents, and the same pixels, whatever surrounds it.
     """
     crops = load_crops(work)
     vae = build_autoencoder()
     run = Training(vae, work / "autoencoder.pt", minutes, matrices="", muon_lr=3e-3)
     for share in run.progress():
-        side, count = (64, 12) if run.step % 4 else (128, 3)
-        x = crop_batch(crops, count, side)
+        small = run.step % 4
+        x = crop_batch(crops, 12, 64) if small else crop_batch(crops, 4, 128)
+        grids = [(1, 1), (2, 2), (3, 4)] if small else [(1, 1), (2, 2)]
+        encoded_as, decoded_as = random.choice(grids), random.choice(grids)
         with torch.autocast("cpu", torch.bfloat16):
-            posterior = vae.encode(x).latent_dist
-            decoded = vae.decode(posterior.sample()).sample
-        y = decoded.float()
+            posterior = vae.encode(mosaic(x, *encoded_as)).latent_dist
+            latents = unmosaic(posterior.sample(), *encoded_as)
+            decoded = vae.decode(mosaic(latents, *decoded_as)).sample
+        y = unmosaic(decoded.float(), *decoded_as)
         kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var - 1 - posterior.logvar).mean()
         loss = (y - x).abs().mean() + 0.5 * gradient_loss(y, x) + 1e-5 * kl
-        if share > 0.8 and run.step % 2 == 0:
+        if share > 0.6 and run.step % 2 == 0:
             with torch.autocast("cpu", torch.bfloat16):
-                again = vae.encode(decoded).latent_dist.mean
-            target = posterior.mean.detach().float()
+                again = unmosaic(vae.encode(decoded).latent_dist.mean, *decoded_as)
+            target = unmosaic(posterior.mean, *encoded_as).detach().float()
             loss = loss + cycle * (again.float() - target).abs().mean() / target.std()
         run.update(loss, share)
 
