@@ -1,0 +1,187 @@
+"""Scheduling under load on a simulated GPU: ours against simpler rules and other servers' batching.
+
+    python load_tests/bench_scheduling.py --table docs/scheduling.md
+
+Poisson arrivals of short requests (1 tile, 4 steps) and long ones (16 tiles, 28 steps) at 0.8 of
+the device. The last line printed is a JSON object.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterable
+from itertools import cycle
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import simulation as sim
+
+from sr_engine.costs import Costs
+from sr_engine.scheduler import Entry, Kind, Lead, Phase, Plan, Scheduler, least_work_first
+
+SHORT, LONG = sim.tiled(1, 4), sim.tiled(16, 28)
+
+
+def first_come_first_served(ready: Iterable[Entry], batch: int) -> Entry:
+    return min(ready, key=lambda entry: entry.number)
+
+
+def always_least_work(ready: Iterable[Entry], batch: int) -> Entry:
+    return min(ready, key=lambda entry: (entry.rank, entry.number))
+
+
+def round_robin() -> Lead:
+    turns: dict[str, int] = {}
+    counter = cycle([1])
+
+    def lead(ready: Iterable[Entry], batch: int) -> Entry:
+        chosen = min(ready, key=lambda entry: turns.get(entry.request_id, -1))
+        turns[chosen.request_id] = batch * next(counter)
+        return chosen
+
+    return lead
+
+
+def least_slack(ready: Iterable[Entry], batch: int) -> Entry:
+    # The same device serves all, so the time that has passed is the same in everyone's slack.
+    return min(ready, key=lambda entry: (entry.deadline_s or 0.0) - entry.work_s)
+
+
+def p95(outcomes: Iterable[sim.Outcome], *, short: bool) -> float:
+    """Return the 95th percentile of the response time over the service time alone."""
+    plan = SHORT if short else LONG
+    chosen = [o.response_s for o in outcomes if o.arrival.short is short and o.finished_s]
+    return float(np.percentile(chosen, 95)) / sim.service_s(plan, 1)
+
+
+def throughput(outcomes: list[sim.Outcome]) -> float:
+    """Return seconds of unbatched work done a second."""
+    done = sum(sim.service_s(o.arrival.plan, 1) for o in outcomes)
+    return done / max(o.finished_s or 0.0 for o in outcomes)
+
+
+def overhead_s(queued: int) -> float:
+    """Return the real seconds of scheduling a tile with so many requests in the queue."""
+    costs = Costs(dict.fromkeys(Phase, 4))
+    scheduler = Scheduler(16, costs)
+    plan: Plan = sim.tiled(4, 4)
+    for number in range(queued):
+        scheduler.add(str(number), plan)
+    tiles, started = 0, time.perf_counter()
+    while tiles < 20_000:
+        for request_id in scheduler.admit():
+            assert request_id
+        batch = scheduler.next_batch()
+        costs.observe(batch[0].kind, len(batch), sim.batch_s(Kind(*batch[0].kind), len(batch)))
+        for task in batch:
+            tiles += 1
+            if scheduler.complete(task) and scheduler.finished(task.request_id):
+                scheduler.remove(task.request_id)
+    return (time.perf_counter() - started) / tiles
+
+
+def compare(args: argparse.Namespace, short_share: float) -> dict[str, dict[str, float]]:
+    """Return the 95th percentiles of every rule under the same load."""
+    load = sim.poisson(
+        args.requests, args.load, short_share, short=SHORT, long=LONG, cap=1, seed=args.seed
+    )
+    slack = [
+        sim.Arrival(a.number, a.at_s, a.plan, a.short, a.at_s + 1e6 * len(a.plan)) for a in load
+    ]
+    engine = {"cap": args.cap, "max_active": args.max_active}
+    runs = {
+        "one request at a time": sim.run_one_by_one(load),
+        "batches of whole requests": sim.run_request_batches(load, cap=args.cap),
+        "first come, first served": sim.run_engine(load, lead=first_come_first_served, **engine),
+        "round robin": sim.run_engine(load, lead=round_robin(), **engine),
+        "least slack": sim.run_engine(slack, lead=least_slack, **engine),
+        "least work": sim.run_engine(load, lead=always_least_work, **engine),
+        "ours": sim.run_engine(load, lead=least_work_first, **engine),
+    }
+    found = {}
+    for name, outcomes in runs.items():
+        finished = list(outcomes)
+        found[name] = {"short": p95(finished, short=True), "long": p95(finished, short=False)}
+        print(json.dumps({"rule": name, "short_share": short_share, **found[name]}), flush=True)
+    return found
+
+
+def deadlines(args: argparse.Namespace) -> dict[str, float]:
+    """Return how admitted requests fare that have deadlines."""
+    load = sim.poisson(
+        args.requests, args.load, 0.5, short=SHORT, long=LONG, cap=1, seed=args.seed, deadlines=True
+    )
+    outcomes = list(sim.run_engine(load, cap=args.cap, max_active=args.max_active))
+    admitted = [o for o in outcomes if not o.refused]
+    missed = [o for o in admitted if o.finished_s is None]
+    return {
+        "deadline_miss_share": len(missed) / len(admitted),
+        "deadline_refused_share": 1 - len(admitted) / len(outcomes),
+    }
+
+
+def saturated(args: argparse.Namespace) -> dict[str, float]:
+    """Return the throughput of a full queue over that of request batching."""
+    load = sim.poisson(200, 1e9, 0.5, short=SHORT, long=LONG, cap=1, seed=args.seed)
+    ours = throughput(list(sim.run_engine(load, cap=args.cap, max_active=args.max_active)))
+    return {
+        "throughput_vs_request_batching": ours
+        / throughput(list(sim.run_request_batches(load, cap=args.cap))),
+        "throughput_vs_one_by_one": ours / throughput(list(sim.run_one_by_one(load))),
+    }
+
+
+def estimates(args: argparse.Namespace) -> float:
+    """Return the median error of the service time told to a request that then runs alone."""
+    rng = np.random.default_rng(args.seed)
+    errors = []
+    for number in range(100):
+        plan = sim.tiled(int(rng.integers(1, 17)), int(rng.integers(1, 29)))
+        alone = [sim.Arrival(number, 0.0, plan, short=True)]
+        (outcome,) = sim.run_engine(alone, cap=args.cap, max_active=args.max_active)
+        assert outcome.estimated_s is not None
+        errors.append(abs(outcome.estimated_s / outcome.response_s - 1))
+    return median(errors)
+
+
+def table(found: dict[float, dict[str, dict[str, float]]]) -> str:
+    """Return the comparison as Markdown."""
+    shares = list(found)
+    heads = [f"{kind}, {share:.0%} short" for share in shares for kind in ("short", "long")]
+    lines = ["| rule | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
+    for rule in found[shares[0]]:
+        cells = [f"{found[s][rule][kind]:.1f}" for s in shares for kind in ("short", "long")]
+        lines.append(f"| {rule} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=3000)
+    parser.add_argument("--load", type=float, default=0.8)
+    parser.add_argument("--cap", type=int, default=4)
+    parser.add_argument("--max-active", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--table", type=Path, help="Markdown file to write the comparison to")
+    args = parser.parse_args()
+    found = {share: compare(args, share) for share in (0.5, 0.9)}
+    if args.table:
+        args.table.write_text(table(found) + "\n")
+    half = found[0.5]
+    report = {
+        "short_p95_vs_solo": half["ours"]["short"],
+        "short_p95_vs_naive": half["one request at a time"]["short"] / half["ours"]["short"],
+        "short_p95_vs_request_batching": half["batches of whole requests"]["short"]
+        / half["ours"]["short"],
+        "long_p95_vs_naive": half["ours"]["long"] / half["one request at a time"]["long"],
+        **saturated(args),
+        **deadlines(args),
+        "estimate_error_median": estimates(args),
+        "microseconds_a_tile_at_10000_queued": 1e6 * overhead_s(10_000),
+    }
+    print(json.dumps({name: round(value, 4) for name, value in report.items()}))
+
+
+if __name__ == "__main__":
+    main()
