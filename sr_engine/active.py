@@ -1,4 +1,4 @@
-"""The state of one request under way: its sampler, its open network calls and their tiles."""
+"""The state of one request under way: its sampler and its open network calls."""
 
 import time
 from dataclasses import dataclass
@@ -8,27 +8,21 @@ from torch import Tensor
 
 from sr_engine.ddnm import Decode, Denoise, Encode, NetworkCall, restore
 from sr_engine.errors import InvalidResult
-from sr_engine.operators import BicubicDownscale, Canvas
+from sr_engine.operators import BicubicDownscale
+from sr_engine.plan import OVERLAP_SHARE, canvas_of, tiles_of
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import Consistency, UpscaleRequest, UpscaleResult
 from sr_engine.rounding import RoundedImage, round_consistently, round_plainly
 from sr_engine.runner import Model, Row
 from sr_engine.sampling import sigma_schedule
-from sr_engine.scheduler import Phase, TileTask
-from sr_engine.tiling import Tile, blend, cover
+from sr_engine.scheduler import Phase
+from sr_engine.tiling import Tile, blend
 
 PHASES: dict[type[NetworkCall], Phase] = {
     Denoise: Phase.DENOISE,
     Decode: Phase.DECODE,
     Encode: Phase.ENCODE,
 }
-
-OVERLAP_SHARE = 8
-"""Neighbouring tiles share at least an eighth of their side."""
-
-VAE_TILE_PX = 512
-"""Autoencoder tiles are no smaller: the error of a tiled autoencoder comes from its GroupNorm
-statistics, which are the better the larger the tile."""
 
 
 @dataclass(slots=True)
@@ -41,10 +35,12 @@ class OpenCall:
 
 
 class ActiveRequest:
-    """Turns one request's sampler into tiles to run, and the tiles' results into its next calls.
+    """Cuts what one request's sampler asks for into rows, and sends it their results.
+
+    The rows of a stage are the tiles of its first call, then those of its second, if it has one.
 
     Attributes:
-        tasks: the tiles of the calls now open, to be handed to the scheduler.
+        open_calls: what the sampler waits for.
         steps_done: finished denoising steps, of ``steps``.
         picture: the sampler's result [3, H, W], once it has ended.
     """
@@ -67,19 +63,18 @@ class ActiveRequest:
         self._info = model.info
         self._y = torch.from_numpy(request.image.copy()).permute(2, 0, 1).to(model.info.device)
         self._operator = BicubicDownscale(request.image.shape[:2], request.params.scale)
-        canvas = Canvas(self._operator.image_size, model.info.multiple_px)
-        height, width = canvas.size
-        self._cells = height // model.info.vae_factor, width // model.info.vae_factor
+        self._canvas = canvas_of(request, model.info)
+        cells = [side // model.info.vae_factor for side in self._canvas.size]
         generator = torch.Generator().manual_seed(seed)
 
         def draw_noise() -> Tensor:
-            noise = torch.randn(model.info.latent_channels, *self._cells, generator=generator)
+            noise = torch.randn(model.info.latent_channels, *cells, generator=generator)
             return noise.to(self._y.device)
 
         self._sampler = restore(
             self._y / 255,
             operator=self._operator,
-            canvas=canvas,
+            canvas=self._canvas,
             sigmas=sigma_schedule(
                 request.params.num_inference_steps,
                 shift=model.shift,
@@ -88,38 +83,36 @@ class ActiveRequest:
             draw_noise=draw_noise,
             params=request.params,
         )
-        self._open: list[OpenCall] = []
+        self.open_calls: list[OpenCall] = []
         self._unfinished = 0
-        self.tasks: list[TileTask] = []
         self._open_calls(next(self._sampler))
 
-    def row(self, task: TileTask) -> Row:
-        """Return the input of one tile."""
-        opened = self._open[task.call]
-        tile, call = opened.tiles[task.index], opened.call
+    def row(self, number: int) -> Row:
+        """Return the input of one row of the present stage."""
+        opened, index = self._locate(number)
+        tile, call = opened.tiles[index], opened.call
         if isinstance(call, Denoise):
             return Row(tile.cut(call.latents), call.sigma, self._prompts[call.negative])
         field = call.latents if isinstance(call, Decode) else call.pixels
         scale = 1 if isinstance(call, Decode) else self._info.vae_factor
         return Row(tile.scaled(scale).cut(field), 0.0, self._prompts[0])
 
-    def complete(self, task: TileTask, result: Tensor) -> bool:
-        """Take one tile's result; return True when the request goes on (see ``tasks``) or ends."""
-        self._open[task.call].results[task.index] = result
+    def complete(self, number: int, result: Tensor) -> None:
+        """Take one row's result; after a stage's last the sampler goes on, or ends."""
+        opened, index = self._locate(number)
+        opened.results[index] = result
         self._unfinished -= 1
         if self._unfinished:
-            return False
-        answers = tuple(self._join(opened) for opened in self._open)
+            return
+        answers = tuple(self._join(opened) for opened in self.open_calls)
         try:
             calls = self._sampler.send(answers)
         except StopIteration as end:
             self.steps_done = self.steps
             self.picture = end.value
-            self._open = []
-            self.tasks = []
-            return True
-        self._open_calls(calls)
-        return True
+            self.open_calls = []
+        else:
+            self._open_calls(calls)
 
     def result(self, arrived_s: float) -> UpscaleResult:
         """Round the picture so that it gives the input back, and report on it.
@@ -151,33 +144,22 @@ class ActiveRequest:
     def close(self) -> None:
         """Drop the sampler and every tensor it holds."""
         self._sampler.close()
-        self._open.clear()
-        self.tasks = []
+        self.open_calls.clear()
 
     def _open_calls(self, calls: tuple[NetworkCall, ...]) -> None:
         if isinstance(calls[0], Denoise):
             self.steps_done = self._steps_begun
             self._steps_begun += 1
-        self._open = []
-        self.tasks = []
-        for number, call in enumerate(calls):
-            tiles = self._tiles(call)
-            self._open.append(OpenCall(call, tiles, [None] * len(tiles)))
-            self.tasks += [
-                TileTask(
-                    self.request.request_id, PHASES[type(call)], (t.height, t.width), number, i
-                )
-                for i, t in enumerate(tiles)
-            ]
-        self._unfinished = len(self.tasks)
+        self.open_calls = [self._opened(call) for call in calls]
+        self._unfinished = sum(len(opened.tiles) for opened in self.open_calls)
 
-    def _tiles(self, call: NetworkCall) -> tuple[Tile, ...]:
-        """Cover a call's field, in latent cells."""
-        factor, side_px = self._info.vae_factor, self._info.native_px
-        if not isinstance(call, Denoise):
-            side_px = max(VAE_TILE_PX, side_px)
-        side = side_px // factor
-        return cover(*self._cells, side, side // OVERLAP_SHARE)
+    def _opened(self, call: NetworkCall) -> OpenCall:
+        tiles = tiles_of(PHASES[type(call)], self._canvas, self._info)
+        return OpenCall(call, tiles, [None] * len(tiles))
+
+    def _locate(self, number: int) -> tuple[OpenCall, int]:
+        call, index = divmod(number, len(self.open_calls[0].tiles))
+        return self.open_calls[call], index
 
     def _join(self, opened: OpenCall) -> Tensor:
         """Blend the results of a call's tiles into one field, on the grid the call answers on."""

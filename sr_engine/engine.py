@@ -13,7 +13,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from sr_engine.active import ActiveRequest
-from sr_engine.errors import EngineError, NullscaleError, RequestAborted
+from sr_engine.costs import Costs
+from sr_engine.errors import DeadlineExceeded, EngineError, NullscaleError, RequestAborted
+from sr_engine.plan import canvas_of, plan_stages
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import MAX_SEED, UpscaleParams, UpscaleRequest, UpscaleResult
 from sr_engine.runner import Model, Runner
@@ -21,8 +23,8 @@ from sr_engine.scheduler import Phase, Scheduler, TileTask
 
 logger = logging.getLogger(__name__)
 
-CPU_CAPS = {Phase.DENOISE: 4, Phase.DECODE: 1, Phase.ENCODE: 1}
-CUDA_CAPS = {Phase.DENOISE: 8, Phase.DECODE: 4, Phase.ENCODE: 4}
+# A 256-channel activation of 1024² reaches 2³¹ elements at eight rows: the autoencoder stays below.
+ROW_LIMITS = {Phase.DENOISE: 16, Phase.DECODE: 4, Phase.ENCODE: 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +70,15 @@ class SREngine:
 
     Args:
         max_active: requests that may hold latents and pixels at once; the rest wait.
-        caps: rows a batch of each phase may hold; by default what suits the model's device.
+        limits: rows that no batch of a phase may exceed; below, they follow the measured costs.
     """
 
     def __init__(
-        self, model: Model, *, max_active: int = 4, caps: Mapping[Phase, int] | None = None
+        self, model: Model, *, max_active: int = 8, limits: Mapping[Phase, int] = ROW_LIMITS
     ) -> None:
-        self.runner = Runner(model)
-        default_caps = CUDA_CAPS if model.info.device.startswith("cuda") else CPU_CAPS
-        self._scheduler = Scheduler(max_active, caps or default_caps)
+        costs = Costs(limits)
+        self.runner = Runner(model, costs)
+        self._scheduler = Scheduler(max_active, costs)
         self._waiting: dict[str, tuple[UpscaleRequest, float]] = {}
         self._active: dict[str, tuple[ActiveRequest, float]] = {}
 
@@ -90,11 +92,21 @@ class SREngine:
 
         Raises:
             EngineError: a request of that id is here already.
+            DeadlineExceeded: it could not be done in time under the present load.
         """
-        if request.request_id in self._waiting or request.request_id in self._active:
-            raise EngineError(f"request {request.request_id} is here already")
-        self._waiting[request.request_id] = (request, time.monotonic())
-        self._scheduler.add(request.request_id)
+        request_id, now_s = request.request_id, time.monotonic()
+        if request_id in self._waiting or request_id in self._active:
+            raise EngineError(f"request {request_id} is here already")
+        info = self.model.info
+        plan = plan_stages(request.params, canvas_of(request, info), info)
+        if request.deadline_s is not None:
+            needs_s = self._scheduler.completion_s(plan, priority=request.priority)
+            if now_s + needs_s > request.deadline_s:
+                raise DeadlineExceeded(f"request {request_id} would take {needs_s:.1f} s")
+        self._waiting[request_id] = (request, now_s)
+        self._scheduler.add(
+            request_id, plan, priority=request.priority, deadline_s=request.deadline_s
+        )
 
     def abort(self, request_id: str) -> list[Event]:
         """Take a request out, wherever it stands; return its last event, none if it was gone."""
@@ -110,14 +122,15 @@ class SREngine:
     @torch.inference_mode()
     def step(self) -> list[Event]:
         """Run one batch and return what became of the requests in it."""
-        events = self._admit()
+        events = [*self._drop_overdue(), *self._admit()]
         for task, output in self._run(self._scheduler.next_batch(), events):
             # An earlier tile of the same request may have failed it within this very loop.
             if task.request_id in self._active:
                 with self._blame(task.request_id, events):
                     active, arrived_s = self._active[task.request_id]
                     done = active.steps_done
-                    if active.complete(task, output):
+                    active.complete(task.row, output)
+                    if self._scheduler.complete(task):
                         self._advance(active, arrived_s, done, events)
         return events
 
@@ -152,14 +165,21 @@ class SREngine:
             # Only where it was interrupted is there anything left to take out.
             self.abort(request.request_id)
 
+    def _drop_overdue(self) -> list[Event]:
+        late = self._scheduler.overdue(time.monotonic())
+        for request_id in late:
+            self._scheduler.remove(request_id)
+            self._forget(request_id)
+        return [
+            RequestFailure(i, DeadlineExceeded(f"request {i} missed its deadline")) for i in late
+        ]
+
     def _admit(self) -> list[Event]:
         events: list[Event] = []
         for request_id in self._scheduler.admit():
             request, arrived_s = self._waiting.pop(request_id)
             with self._blame(request_id, events):
-                active = self._activate(request)
-                self._active[request_id] = (active, arrived_s)
-                self._scheduler.submit(request_id, active.tasks)
+                self._active[request_id] = (self._activate(request), arrived_s)
         return events
 
     def _run(self, batch: list[TileTask], events: list[Event]) -> list[tuple[TileTask, Tensor]]:
@@ -167,13 +187,13 @@ class SREngine:
         batch = [task for task in batch if task.request_id in self._active]
         if not batch:
             return []
-        rows = [self._active[task.request_id][0].row(task) for task in batch]
+        rows = [self._active[task.request_id][0].row(task.row) for task in batch]
         if len(batch) == 1:
             with self._blame(batch[0].request_id, events):
-                return [(batch[0], self.runner.run(batch[0].phase, rows)[0])]
+                return [(batch[0], self.runner.run(batch[0].kind, rows)[0])]
             return []
         try:
-            return list(zip(batch, self.runner.run(batch[0].phase, rows), strict=True))
+            return list(zip(batch, self.runner.run(batch[0].kind, rows), strict=True))
         except torch.AcceleratorError:
             raise
         except REQUEST_ERRORS as err:
@@ -212,7 +232,6 @@ class SREngine:
             eta_s = spent_s / active.steps_done * (active.steps - active.steps_done)
             events.append(StepEvent(request_id, active.steps_done, active.steps, eta_s))
         if active.picture is None:
-            self._scheduler.submit(request_id, active.tasks)
             return
         events.append(active.result(arrived_s))
         self._scheduler.remove(request_id)

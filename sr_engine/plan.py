@@ -1,6 +1,8 @@
 """What a request will ask of the networks, known before it starts."""
 
-from sr_engine.request import UpscaleParams
+from sr_engine.model import ModelInfo
+from sr_engine.operators import BicubicDownscale, Canvas
+from sr_engine.request import UpscaleParams, UpscaleRequest
 from sr_engine.scheduler import Kind, Phase, Plan, Stage
 from sr_engine.tiling import Tile, cover
 
@@ -12,40 +14,44 @@ VAE_TILE_PX = 512
 statistics, which are the better the larger the tile."""
 
 
-def tiles_of(
-    phase: Phase, cells: tuple[int, int], *, native_px: int, vae_factor: int
-) -> tuple[Tile, ...]:
-    """Cover a canvas of ``cells`` latent cells by the tiles of a phase.
+def canvas_of(request: UpscaleRequest, info: ModelInfo) -> Canvas:
+    """Return the canvas that a request's picture stands on."""
+    operator = BicubicDownscale(request.image.shape[:2], request.params.scale)
+    return Canvas(operator.image_size, info.multiple_px)
+
+
+def tiles_of(phase: Phase, canvas: Canvas, info: ModelInfo) -> tuple[Tile, ...]:
+    """Cover a canvas by the tiles of a phase, in latent cells.
 
     Decode and encode share one tiling, so that a round trip through the autoencoder meets the same
     borders both ways.
     """
-    side_px = native_px if phase is Phase.DENOISE else max(VAE_TILE_PX, native_px)
-    side = side_px // vae_factor
-    return cover(*cells, side, side // OVERLAP_SHARE)
+    side_px = info.native_px if phase is Phase.DENOISE else max(VAE_TILE_PX, info.native_px)
+    side = side_px // info.vae_factor
+    height, width = (n // info.vae_factor for n in canvas.size)
+    return cover(height, width, side, side // OVERLAP_SHARE)
 
 
-def plan(params: UpscaleParams, cells: tuple[int, int], *, native_px: int, vae_factor: int) -> Plan:
-    """Return the stages of `sr_engine.ddnm.restore` on a canvas of ``cells`` latent cells."""
+def plan_stages(params: UpscaleParams, canvas: Canvas, info: ModelInfo) -> Plan:
+    """Return the stages of `sr_engine.ddnm.restore` on a canvas, in its order."""
 
     def stage(phase: Phase, calls: int = 1) -> Stage:
-        tiles = tiles_of(phase, cells, native_px=native_px, vae_factor=vae_factor)
-        kind = Kind(phase, tiles[0].height, tiles[0].width)
-        return Stage(kind, calls * len(tiles))
+        tiles = tiles_of(phase, canvas, info)
+        return Stage(Kind(phase, tiles[0].height, tiles[0].width), calls * len(tiles))
 
-    steps = params.num_inference_steps
     encode, decode = stage(Phase.ENCODE), stage(Phase.DECODE)
     denoise = stage(Phase.DENOISE, 1 if params.guidance_scale == 1 else 2)
-    correction = {
+    correction: dict[str, Plan] = {
         "none": (),
         "latent": (decode, encode),
         "pixel": (decode, encode),
         "residual": (decode, stage(Phase.ENCODE, 2)),
-    }[params.projection]
-    stages: list[Stage] = []
-    if params.strength < 1:
-        stages.append(encode)
-    if params.projection == "latent" and steps > 1:
-        stages.append(encode)
-    stages += (steps - 1) * [denoise, *correction]
-    return (*stages, denoise, decode)
+    }
+    steps = params.num_inference_steps
+    beforehand = (params.strength < 1) + (params.projection == "latent" and steps > 1)
+    return (
+        *beforehand * (encode,),
+        *(steps - 1) * (denoise, *correction[params.projection]),
+        denoise,
+        decode,
+    )

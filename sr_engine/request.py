@@ -92,6 +92,10 @@ class UpscaleParams:
 class UpscaleRequest:
     """One picture to upscale: 8-bit sRGB samples [h, w, 3], at least 1 px a side.
 
+    Attributes:
+        priority: each step up halves the work that counts against it in the order of service.
+        deadline_s: on `time.monotonic`'s clock; once passed, the request is dropped.
+
     Raises:
         InvalidImage: the array is no such picture.
     """
@@ -99,6 +103,8 @@ class UpscaleRequest:
     request_id: str
     image: UInt8[np.ndarray, "h w 3"]
     params: UpscaleParams
+    priority: int = 0
+    deadline_s: float | None = None
 
     def __post_init__(self) -> None:
         shape = self.image.shape

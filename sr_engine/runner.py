@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sr_engine.costs import Costs
 from sr_engine.model import ModelInfo
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
-from sr_engine.scheduler import Phase
+from sr_engine.scheduler import Kind, Phase
 
 logger = logging.getLogger(__name__)
 
@@ -59,13 +60,14 @@ class Row:
 
 
 class Runner:
-    """Holds the model and counts the seconds spent inside it."""
+    """Holds the model, and measures what its batches cost."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, costs: Costs) -> None:
         self.model = model
         self.seconds = dict.fromkeys(Phase, 0.0)
+        self._costs = costs
 
-    def run(self, phase: Phase, rows: Sequence[Row]) -> list[Float[Tensor, "c h w"]]:
+    def run(self, kind: Kind, rows: Sequence[Row]) -> list[Float[Tensor, "c h w"]]:
         """Return each row's result; a batch that does not fit in memory is split and retried.
 
         Raises:
@@ -73,18 +75,21 @@ class Runner:
         """
         try:
             started = time.perf_counter()
-            results = self._call(phase, rows)
+            results = self._call(kind.phase, rows)
             self._synchronise(results)
-            self.seconds[phase] += time.perf_counter() - started
+            seconds = time.perf_counter() - started
+            self.seconds[kind.phase] += seconds
+            self._costs.observe(kind, len(rows), seconds)
             return list(results.unbind(0))
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
+        self._costs.out_of_memory(kind, len(rows))
         # Not in the handler: there, the error's traceback keeps the failed batch alive.
-        logger.warning("out of memory at %s of %d rows: split", phase.value, len(rows))
+        logger.warning("out of memory at %s of %d rows: split", kind.phase.value, len(rows))
         torch.cuda.empty_cache()
         half = len(rows) // 2
-        return self.run(phase, rows[:half]) + self.run(phase, rows[half:])
+        return self.run(kind, rows[:half]) + self.run(kind, rows[half:])
 
     def _call(self, phase: Phase, rows: Sequence[Row]) -> Tensor:
         batch = torch.stack([row.value for row in rows])

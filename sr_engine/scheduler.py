@@ -5,7 +5,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 
 class Phase(Enum):
@@ -49,6 +49,7 @@ class TileTask(NamedTuple):
     row: int
 
 
+@runtime_checkable
 class CostModel(Protocol):
     """What the scheduler has to know about batches; `sr_engine.costs.Costs` measures it."""
 
@@ -223,19 +224,23 @@ class Scheduler:
     def completion_s(self, plan: Plan, *, priority: int = 0) -> float:
         """Return the seconds from now to the end of a new request, under the present load.
 
-        Ahead of it is everything of no more work than its own, and as its share of every fourth
-        batch whatever is older.
+        Ahead of it is everything of no more work than its own, and of what has more, every fourth
+        batch and the one under way.
         """
         batched_s = sum(stage.rows * self._costs.row_s(stage.kind) for stage in plan)
-        rank = batched_s * 0.5**priority
-        ahead_s = behind_s = 0.0
+        # Sums in another order: those of equal work are ahead, whatever the last bit says.
+        rank = batched_s * 0.5**priority * (1 + 1e-9)
+        ahead_s = self.service_s(plan)
+        behind_s = under_way_s = 0.0
         for entry in (*self._active.values(), *self._waiting.values()):
             if entry.rank <= rank:
                 ahead_s += entry.work_s
             else:
                 behind_s += entry.work_s
-        ahead_s += self.service_s(plan)
-        return ahead_s + min(behind_s, ahead_s / (OLDEST_EVERY - 1))
+                if entry.pending:
+                    batch_s = self._costs.batch_s(entry.kind, self._costs.cap(entry.kind))
+                    under_way_s = max(under_way_s, batch_s)
+        return ahead_s + min(behind_s, ahead_s / (OLDEST_EVERY - 1) + under_way_s)
 
     def queued_s(self) -> float:
         """Return the seconds of batched work that all requests here have left."""

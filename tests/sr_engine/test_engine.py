@@ -1,16 +1,23 @@
 """The batched engine against a plain loop, and what becomes of requests that end early."""
 
 import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import count, cycle
 
 import numpy as np
 import pytest
 import torch
 from fakes import FakeModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from sr_engine.ddnm import Decode, Denoise, NetworkCall, drive, restore
 from sr_engine.engine import Event, RequestFailure, SREngine, StepEvent
-from sr_engine.errors import EngineError, InvalidResult, RequestAborted
+from sr_engine.errors import DeadlineExceeded, EngineError, InvalidResult, RequestAborted
 from sr_engine.operators import BicubicDownscale, Canvas
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
@@ -161,6 +168,115 @@ def test_two_requests_of_one_id_are_refused() -> None:
     engine.add_request(request("a", picture(4, 4)))
     with pytest.raises(EngineError, match="here already"):
         engine.add_request(request("a", picture(4, 4)))
+
+
+SIDES = st.one_of(st.integers(1, 24), st.sampled_from([31, 64, 175, 350]))
+REQUESTS = st.builds(
+    lambda height, width, params, priority: (picture(height, width, seed=height), params, priority),
+    SIDES,
+    SIDES,
+    st.builds(
+        UpscaleParams,
+        scale=st.sampled_from([1, 1.5, 2]),
+        num_inference_steps=st.integers(1, 28),
+        projection=st.sampled_from(["none", "latent", "pixel", "residual"]),
+        guidance_scale=st.sampled_from([1.0, 3.0]),
+        prompt=st.sampled_from(["", "leaf"]),
+        strength=st.sampled_from([0.4, 1.0]),
+        eta=st.sampled_from([0.0, 0.85]),
+        seed=st.integers(0, 9),
+    ),
+    st.integers(-1, 2),
+)
+
+
+class SometimesShortOfMemory(FakeModel):
+    """Loses the batches that ``fails`` says, never single rows."""
+
+    def __init__(self, fails: list[bool]) -> None:
+        super().__init__(native_px=1024)
+        self._fails = cycle(fails or [False])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        if len(latents) > 1 and next(self._fails):
+            raise torch.OutOfMemoryError("no room")
+        return super().decode(latents)
+
+    def velocity(
+        self, latents: Tensor, sigmas: Tensor, prompts: Sequence[PromptEmbeddings]
+    ) -> Tensor:
+        if len(latents) > 1 and next(self._fails):
+            raise torch.OutOfMemoryError("no room")
+        return super().velocity(latents, sigmas, prompts)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    mix=st.lists(REQUESTS, min_size=1, max_size=6),
+    aborted=st.dictionaries(st.integers(0, 5), st.integers(0, 60), max_size=2),
+    patient=st.sets(st.integers(0, 5), max_size=2),
+    fails=st.lists(st.booleans(), max_size=4),
+)
+def test_any_mix_equals_the_plain_loop(
+    mix: list[tuple[np.ndarray, UpscaleParams, int]],
+    aborted: dict[int, int],
+    patient: set[int],
+    fails: list[bool],
+) -> None:
+    model = SometimesShortOfMemory(fails)
+    engine = SREngine(model, max_active=3)
+    requests = {}
+    for number, (image, params, priority) in enumerate(mix):
+        deadline_s = time.monotonic() + 1e5 if number in patient else None
+        requests[str(number)] = UpscaleRequest(
+            request_id=str(number),
+            image=image,
+            params=params,
+            priority=priority,
+            deadline_s=deadline_s,
+        )
+        engine.add_request(requests[str(number)])
+    events: list[Event] = []
+    for batch in count():
+        if not engine.has_work():
+            break
+        events += engine.step()
+        for number, when in aborted.items():
+            if when == batch:
+                events += engine.abort(str(number))
+    ended = Counter(e.request_id for e in events if not isinstance(e, StepEvent))
+    assert ended == Counter(requests.keys())
+    failed = {e.request_id for e in events if isinstance(e, RequestFailure)}
+    assert failed <= {str(number) for number in aborted}
+    for request_id, result in results(events).items():
+        alone = plain_loop(requests[request_id], FakeModel())
+        torch.testing.assert_close(result.unrounded, alone, rtol=0, atol=1e-4)
+    assert not engine._active and not engine._waiting
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
+    engine = SREngine(FakeModel())
+    engine.upscale(picture(8, 8))
+    late = replace(request("late", picture(8, 8)), deadline_s=time.monotonic() + 1e-6)
+    with pytest.raises(DeadlineExceeded, match="would take"):
+        engine.add_request(late)
+    assert not engine.has_work()
+
+
+def test_a_missed_deadline_drops_its_request_and_no_other() -> None:
+    engine = SREngine(FakeModel())
+    urgent = request("urgent", picture(8, 8), num_inference_steps=1000)
+    engine.add_request(replace(urgent, deadline_s=time.monotonic() + 60))
+    engine.add_request(request("patient", picture(8, 8)))
+    engine.step()
+    with pytest.MonkeyPatch.context() as patch:
+        now_s = time.monotonic()
+        patch.setattr("sr_engine.engine.time.monotonic", lambda: now_s + 60)
+        events = engine.step()
+    (failure,) = [e for e in events if isinstance(e, RequestFailure)]
+    assert failure.request_id == "urgent"
+    assert isinstance(failure.error, DeadlineExceeded)
+    assert results(run(engine)).keys() == {"patient"}
 
 
 class ShortOfMemory(FakeModel):

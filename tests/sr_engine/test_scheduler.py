@@ -1,61 +1,187 @@
-"""Batches hold like rows, the oldest leads, and nobody is left behind."""
+"""Batches hold like rows, the least work leads, and nobody is left behind or served twice."""
 
-from sr_engine.scheduler import Phase, Scheduler, TileTask
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sr_engine.scheduler import (
+    OLDEST_EVERY,
+    Kind,
+    Phase,
+    Plan,
+    Scheduler,
+    Stage,
+    TileTask,
+)
 
 CAPS = {Phase.DENOISE: 4, Phase.DECODE: 1, Phase.ENCODE: 2}
 
 
-def tasks(request_id: str, count: int, phase: Phase = Phase.DENOISE, side: int = 8) -> list:
-    return [TileTask(request_id, phase, (side, side), 0, i) for i in range(count)]
+class FixedCosts:
+    """A row costs a second, whatever it is."""
+
+    def cap(self, kind: Kind) -> int:
+        return CAPS[kind.phase]
+
+    def row_s(self, kind: Kind) -> float:
+        return 1.0
+
+    def batch_s(self, kind: Kind, rows: int) -> float:
+        return float(rows)
 
 
-def active(*request_ids: str) -> Scheduler:
-    scheduler = Scheduler(max_active=8, caps=CAPS)
-    for request_id in request_ids:
-        scheduler.add(request_id)
-    assert scheduler.admit() == list(request_ids)
-    return scheduler
+def stages(*rows: int, phase: Phase = Phase.DENOISE, side: int = 8) -> Plan:
+    return tuple(Stage(Kind(phase, side, side), count) for count in rows)
+
+
+def scheduler(max_active: int = 8, **plans: Plan) -> Scheduler:
+    made = Scheduler(max_active, FixedCosts())
+    for request_id, plan in plans.items():
+        made.add(request_id, plan)
+    return made
+
+
+def finish(made: Scheduler, batch: list[TileTask]) -> None:
+    for task in batch:
+        if made.complete(task) and made.finished(task.request_id):
+            made.remove(task.request_id)
+
+
+def names(batch: list[TileTask]) -> str:
+    return "".join(task.request_id for task in batch)
 
 
 def test_later_requests_fill_up_the_leaders_batch() -> None:
-    scheduler = active("a", "b")
-    scheduler.submit("a", tasks("a", 3))
-    scheduler.submit("b", tasks("b", 3))
-    assert [t.request_id for t in scheduler.next_batch()] == ["a", "a", "a", "b"]
-    assert [t.request_id for t in scheduler.next_batch()] == ["b", "b"]
-    assert scheduler.next_batch() == []
+    made = scheduler(a=stages(3), b=stages(3))
+    made.admit()
+    assert names(made.next_batch()) == "aaab"
+    assert names(made.next_batch()) == "bb"
+    assert made.next_batch() == []
 
 
-def test_a_batch_never_mixes_phases_or_shapes() -> None:
-    scheduler = active("a", "b", "c")
-    scheduler.submit("a", tasks("a", 1))
-    scheduler.submit("b", tasks("b", 1, side=4))
-    scheduler.submit("c", tasks("c", 1, Phase.DECODE))
-    batches = [scheduler.next_batch() for _ in range(3)]
-    assert [[t.request_id for t in batch] for batch in batches] == [["a"], ["b"], ["c"]]
+def test_a_batch_never_mixes_kinds() -> None:
+    made = scheduler(a=stages(1), b=stages(1, side=4), c=stages(1, phase=Phase.DECODE), d=stages(1))
+    made.admit()
+    assert [names(made.next_batch()) for _ in range(3)] == ["ad", "b", "c"]
 
 
 def test_caps_bound_each_phase() -> None:
-    scheduler = active("a")
-    scheduler.submit("a", tasks("a", 3, Phase.ENCODE))
-    assert [len(scheduler.next_batch()) for _ in range(3)] == [2, 1, 0]
+    made = scheduler(a=stages(3, phase=Phase.ENCODE))
+    made.admit()
+    assert [len(made.next_batch()) for _ in range(3)] == [2, 1, 0]
 
 
-def test_the_queue_waits_until_there_is_room() -> None:
-    scheduler = Scheduler(max_active=1, caps=CAPS)
-    scheduler.add("a")
-    scheduler.add("b")
-    assert scheduler.admit() == ["a"]
-    assert scheduler.admit() == []
-    assert scheduler.remove("a")
-    assert scheduler.admit() == ["b"]
+def test_a_stage_waits_for_all_rows_of_the_one_before() -> None:
+    made = scheduler(a=stages(2, 1))
+    made.admit()
+    first, second = made.next_batch()
+    assert not made.complete(first)
+    assert made.next_batch() == []
+    assert made.complete(second)
+    assert names(made.next_batch()) == "a"
+
+
+def test_the_least_work_leads_and_every_fourth_time_the_oldest() -> None:
+    made = scheduler(l=stages(*[4] * 20), s=stages(*[4] * 4), m=stages(*[4] * 8))
+    made.admit()
+    leads = ""
+    while made.has_work():
+        batch = made.next_batch()
+        leads += batch[0].request_id
+        finish(made, batch)
+    assert leads == "ssslsmmlmmmlmmml" + 16 * "l"
+
+
+def test_priority_halves_the_work_that_counts() -> None:
+    made = Scheduler(8, FixedCosts())
+    made.add("short", stages(3, side=4))
+    made.add("urgent", stages(4), priority=1)
+    made.admit()
+    assert names(made.next_batch()) == "urgent" * 4
+
+
+def test_the_queue_is_left_by_least_work_and_every_fourth_time_by_age() -> None:
+    plans = {name: stages(rows) for name, rows in zip("edcba", (5, 4, 3, 2, 1), strict=True)}
+    made = scheduler(max_active=1, **plans)
+    order = ""
+    while made.has_work():
+        order += "".join(made.admit())
+        finish(made, made.next_batch())
+    assert order == "abced"
 
 
 def test_remove_takes_out_waiting_and_active_alike() -> None:
-    scheduler = active("a")
-    scheduler.add("b")
-    scheduler.submit("a", tasks("a", 2))
-    assert scheduler.remove("a") and scheduler.remove("b")
-    assert not scheduler.remove("a")
-    assert scheduler.next_batch() == []
-    assert not scheduler.has_work()
+    made = scheduler(max_active=1, a=stages(2))
+    assert made.admit() == ["a"]
+    made.add("b", stages(1))
+    assert made.admit() == []
+    assert made.remove("a") and made.remove("b")
+    assert not made.remove("a")
+    made.add("b", stages(1))
+    assert made.admit() == ["b"]
+    assert made.admit() == []
+
+
+def test_overdue_names_each_request_once() -> None:
+    made = Scheduler(1, FixedCosts())
+    for request_id, deadline_s in (("a", 5.0), ("b", 3.0), ("gone", 2.0), ("free", None)):
+        made.add(request_id, stages(1), deadline_s=deadline_s)
+    made.admit()
+    made.remove("gone")
+    assert made.overdue(4.0) == ["b"]
+    assert made.overdue(6.0) == ["a"]
+    assert made.overdue(1e9) == []
+
+
+def test_estimates_count_what_goes_first() -> None:
+    made = scheduler(short=stages(2), long=stages(*[4] * 50))
+    made.admit()
+    assert made.service_s(stages(3, 5)) == 8
+    assert made.queued_s() == 202
+    # Two seconds of less work, three of its own, a third of that and one batch of the longer one.
+    assert made.completion_s(stages(3)) == pytest.approx(5 + 5 / 3 + 4)
+    assert made.completion_s(stages(*[4] * 60)) == 202 + 240
+
+
+PLANS = st.lists(
+    st.builds(
+        Stage,
+        st.builds(Kind, st.sampled_from(Phase), st.sampled_from([4, 8]), st.just(8)),
+        st.integers(1, 6),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(plans=st.lists(PLANS, min_size=1, max_size=8), max_active=st.integers(1, 4))
+def test_every_row_runs_once_and_no_longer_one_leads_twice(
+    plans: list[list[Stage]], max_active: int
+) -> None:
+    made = Scheduler(max_active, FixedCosts())
+    for number, plan in enumerate(plans):
+        made.add(str(number), tuple(plan))
+    left = {str(n): sum(stage.rows for stage in plan) for n, plan in enumerate(plans)}
+    ran: Counter[str] = Counter()
+    active: set[str] = set()
+    passed_over = 0
+    while made.has_work():
+        active |= set(made.admit())
+        batch = made.next_batch()
+        assert batch and len({task.kind for task in batch}) == 1
+        lead = batch[0].request_id
+        # Every active request has rows ready, since batches end before the next is formed.
+        shortest = min(left[name] for name in active)
+        passed_over = passed_over + 1 if left[lead] > shortest else 0
+        assert passed_over < 2
+        for task in batch:
+            ran[task.request_id] += 1
+            left[task.request_id] -= 1
+            if made.complete(task) and made.finished(task.request_id):
+                made.remove(task.request_id)
+                active.remove(task.request_id)
+    assert ran == {str(n): sum(s.rows for s in plan) for n, plan in enumerate(plans)}
+    assert OLDEST_EVERY == 4

@@ -1,0 +1,59 @@
+"""Costs follow what was measured, and caps what pays."""
+
+from collections.abc import Callable
+
+import pytest
+
+from sr_engine.costs import Costs
+from sr_engine.scheduler import Kind, Phase
+
+LIMITS = {Phase.DENOISE: 8, Phase.DECODE: 4, Phase.ENCODE: 4}
+KIND = Kind(Phase.DENOISE, 16, 16)
+
+
+def trained(seconds: Callable[[int], float], kind: Kind = KIND) -> Costs:
+    costs = Costs(LIMITS)
+    for _ in range(30):
+        rows = costs.cap(kind)
+        costs.observe(kind, rows, seconds(rows))
+    return costs
+
+
+def test_a_cap_grows_to_its_limit_where_rows_share() -> None:
+    assert trained(lambda rows: 1 + 0.1 * rows).cap(KIND) == 8
+
+
+def test_a_cap_stays_where_batching_hurts() -> None:
+    costs = trained(lambda rows: rows**1.5)
+    assert costs.cap(KIND) == 1
+    assert costs.row_s(KIND) == 1
+
+
+def test_a_cap_stops_where_further_rows_no_longer_pay() -> None:
+    assert trained(lambda rows: 1.0 if rows <= 2 else float(rows)).cap(KIND) == 2
+
+
+def test_out_of_memory_lowers_a_cap_for_good() -> None:
+    costs = trained(lambda rows: 1 + 0.1 * rows)
+    costs.out_of_memory(KIND, 8)
+    for _ in range(20):
+        costs.observe(KIND, costs.cap(KIND), 1.0)
+    assert costs.cap(KIND) == 4
+    for rows in (4, 2, 1, 1):
+        costs.out_of_memory(KIND, rows)
+    assert costs.cap(KIND) == 1
+
+
+def test_one_slow_batch_changes_nothing() -> None:
+    costs = Costs(LIMITS)
+    for seconds in (60.0, 1.0, 1.0, 1.0):
+        costs.observe(KIND, 1, seconds)
+    assert costs.batch_s(KIND, 1) == 1
+
+
+def test_unseen_sizes_and_shapes_are_scaled_from_seen_ones() -> None:
+    costs = Costs(LIMITS)
+    costs.observe(KIND, 2, 3.0)
+    assert costs.batch_s(KIND, 6) == 9
+    assert costs.batch_s(Kind(Phase.DENOISE, 8, 16), 2) == pytest.approx(1.5)
+    assert costs.batch_s(Kind(Phase.DECODE, 8, 16), 1) > 0
