@@ -1,6 +1,6 @@
 """Picture quality of the projections, steps, η and λ over a folder of ground-truth images.
 
-    python load_tests/bench_quality.py IMAGES... --results quality.jsonl --table docs/quality.md
+    python load_tests/bench_quality.py IMAGES... --results quality.jsonl --table table.md
 
 The protocol of the super-resolution literature: the truth is cropped to a multiple of the scale,
 made small by Pillow's bicubic filter, upscaled, and compared on Y with a border shaved. Each

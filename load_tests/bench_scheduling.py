@@ -1,6 +1,6 @@
 """Scheduling under load on a simulated GPU: ours against simpler rules and other servers' batching.
 
-    python load_tests/bench_scheduling.py --table docs/scheduling.md
+    python load_tests/bench_scheduling.py --table table.md
 
 Poisson arrivals of short requests (1 tile, 4 steps) and long ones (16 tiles, 28 steps) at 0.8 of
 the device. The last line printed is a JSON object.
