@@ -5,7 +5,7 @@ seconds. Only the scheduler and its cost model are the product's own.
 """
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sr_engine.costs import Costs
@@ -20,6 +20,9 @@ ALONE_S: Mapping[Phase, float] = {
     Phase.ENCODE: 0.0061,
 }
 """Seconds of one native tile alone: SD3.5-medium, compiled, at 800 TFLOP/s."""
+
+JITTER = 0.1
+"""Batches take up to this share more or less than their mean."""
 
 SHARED = 0.02
 """Share of a native tile's time that a batch pays once: 1.02× was measured for two rows."""
@@ -107,7 +110,6 @@ def run_engine(
     cap: int,
     max_active: int,
     lead: Lead = least_work_first,
-    on_batch: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[Outcome]:
     """Run the load through the product's own scheduler; yield outcomes as they fall."""
     costs = Costs(dict.fromkeys(Phase, cap))
@@ -115,6 +117,7 @@ def run_engine(
     scheduler = Scheduler(max_active, costs, lead=lead)
     known: dict[str, tuple[Arrival, float]] = {}
     todo = list(reversed(arrivals))
+    rng = random.Random(0)
     now_s = 0.0
     while todo or scheduler.has_work():
         if not scheduler.has_work():
@@ -138,9 +141,8 @@ def run_engine(
         batch = scheduler.next_batch()
         if not batch:
             continue
-        seconds = batch_s(batch[0].kind, len(batch))
+        seconds = batch_s(batch[0].kind, len(batch)) * rng.uniform(1 - JITTER, 1 + JITTER)
         costs.observe(batch[0].kind, len(batch), seconds)
-        on_batch(seconds)
         now_s += seconds
         for task in batch:
             if scheduler.complete(task) and scheduler.finished(task.request_id):
