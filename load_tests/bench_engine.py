@@ -36,7 +36,7 @@ def main() -> None:
     before = dict(engine.runner.seconds)
     started = time.perf_counter()
     for number in range(args.pictures):
-        left = number * side % (photo.shape[1] - side)
+        left = number * side % (photo.shape[1] - side + 1)
         engine.upscale(np.ascontiguousarray(photo[:side, left : left + side]))
     wall_s = time.perf_counter() - started
     seconds = {phase.value: s - before[phase] for phase, s in engine.runner.seconds.items()}

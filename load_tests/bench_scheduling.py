@@ -10,7 +10,6 @@ import argparse
 import json
 import time
 from collections.abc import Iterable
-from itertools import cycle
 from pathlib import Path
 from statistics import median
 
@@ -18,7 +17,8 @@ import numpy as np
 import simulation as sim
 
 from sr_engine.costs import Costs
-from sr_engine.scheduler import Entry, Kind, Lead, Phase, Plan, Scheduler, least_work_first
+from sr_engine.scheduler import Entry, Lead, Scheduler, least_work_first
+from sr_engine.work import Kind, Phase, Plan
 
 SHORT, LONG = sim.tiled(1, 4), sim.tiled(16, 28)
 
@@ -33,11 +33,10 @@ def always_least_work(ready: Iterable[Entry], batch: int) -> Entry:
 
 def round_robin() -> Lead:
     turns: dict[str, int] = {}
-    counter = cycle([1])
 
     def lead(ready: Iterable[Entry], batch: int) -> Entry:
         chosen = min(ready, key=lambda entry: turns.get(entry.request_id, -1))
-        turns[chosen.request_id] = batch * next(counter)
+        turns[chosen.request_id] = batch
         return chosen
 
     return lead

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sr_engine.costs import Costs
-from sr_engine.scheduler import Kind, Lead, Phase, Plan, Scheduler, Stage, least_work_first
+from sr_engine.scheduler import Lead, Scheduler, least_work_first
+from sr_engine.work import Kind, Phase, Plan, Stage
 
 NATIVE = 128
 """Latent cells a side of the native tile: 1024 px at f8."""

@@ -15,8 +15,8 @@ from sr_engine.request import Consistency, UpscaleRequest, UpscaleResult
 from sr_engine.rounding import RoundedImage, round_consistently, round_plainly
 from sr_engine.runner import Model, Row
 from sr_engine.sampling import sigma_schedule
-from sr_engine.scheduler import Phase
 from sr_engine.tiling import Tile, blend
+from sr_engine.work import Phase
 
 PHASES: dict[type[NetworkCall], Phase] = {
     Denoise: Phase.DENOISE,

@@ -145,13 +145,18 @@ class AsyncSREngine:
             self._deliver(*self._engine.step())
 
     def _add(self, command: _Add) -> None:
+        request_id = command.request.request_id
         try:
             self._engine.add_request(command.request)
         except NullscaleError as err:
-            failure = RequestFailure(command.request.request_id, err)
+            failure = RequestFailure(request_id, err)
             _call(command.caller.loop, _settle, command.caller.future, failure)
+        except BaseException:
+            # The thread is about to end, and tells every caller that it knows.
+            self._callers[request_id] = command.caller
+            raise
         else:
-            self._callers[command.request.request_id] = command.caller
+            self._callers[request_id] = command.caller
 
     def _deliver(self, *events: Event) -> None:
         for event in events:

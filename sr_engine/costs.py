@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from statistics import median
 from types import MappingProxyType
 
-from sr_engine.scheduler import Kind, Phase
+from sr_engine.work import Kind, Phase
 
 _MEMORY = 9  # batches of a kind and size whose median counts: a first, compiling one does not
 _WORTH = 0.8  # a further row must cost less than this share of a row alone
-_TRIALS = 3  # batches of a size before it is judged
+_TRIALS = 5  # batches of a size before it is judged, by the fastest: noise only adds time
+_AGAIN = 1000  # batches of a kind after which a verdict is reconsidered
 _GUESS_S = MappingProxyType({Phase.DENOISE: 1e-5, Phase.DECODE: 1e-5, Phase.ENCODE: 5e-6})
 
 
@@ -17,7 +18,8 @@ class Costs:
     """Seconds of a batch by kind and number of rows, and the number of rows to batch at most.
 
     A cap starts at one row and doubles while the rows so added cost less than 0.8 of a row alone
-    each: on a CPU batching can hurt. Running out of memory halves it for good.
+    each: on a CPU batching can hurt. A verdict is reconsidered now and then, but what ran out of
+    memory is not tried again.
 
     Args:
         limits: rows that no batch of a phase may exceed, whatever they cost.
@@ -30,21 +32,29 @@ class Costs:
         self._limits = dict(limits)
         self._guess_s = dict(guess_s)
         self._seen: dict[Kind, dict[int, deque[float]]] = defaultdict(dict)
+        self._largest: dict[Phase, Kind] = {}
+        self._fitting: dict[Kind, int] = {}
         self._caps: dict[Kind, int] = {}
         self._row_s: dict[Kind, float] = {}
-        self._settled: set[Kind] = set()
+        self._settled: dict[Kind, int] = {}
 
     def observe(self, kind: Kind, rows: int, seconds: float) -> None:
         """Take note of a batch that ran."""
         self._seen[kind].setdefault(rows, deque(maxlen=_MEMORY)).append(seconds)
-        if rows == self.cap(kind) and kind not in self._settled:
+        if kind.cells >= self._largest.get(kind.phase, kind).cells:
+            self._largest[kind.phase] = kind
+        if kind in self._settled:
+            self._settled[kind] -= 1
+            if self._settled[kind] == 0:
+                del self._settled[kind]
+        elif rows == self.cap(kind):
             self._judge(kind, rows)
         self._row_s.clear()
 
     def out_of_memory(self, kind: Kind, rows: int) -> None:
         """Take note of a batch that did not fit."""
-        self._caps[kind] = max(1, min(self.cap(kind), rows // 2))
-        self._settled.add(kind)
+        self._fitting[kind] = max(1, min(self._fitting.get(kind, rows), rows // 2))
+        self._caps[kind] = min(self.cap(kind), self._fitting[kind])
         self._row_s.clear()
 
     def cap(self, kind: Kind) -> int:
@@ -61,8 +71,8 @@ class Costs:
     def batch_s(self, kind: Kind, rows: int) -> float:
         """Return the expected seconds of a batch.
 
-        A size never seen costs what the nearest one did, row by row; a shape never seen what
-        another of its phase did, cell by cell.
+        A size never seen costs what the nearest one did, row by row; a shape never seen what the
+        largest of its phase did, cell by cell: small ones are dominated by what any call costs.
         """
         sizes = self._seen.get(kind)
         if not sizes:
@@ -71,13 +81,11 @@ class Costs:
         return median(sizes[nearest]) * rows / nearest
 
     def _cell_s(self, phase: Phase) -> float:
-        rates = [
-            median(seconds) / (kind.cells * rows)
-            for kind, sizes in self._seen.items()
-            if kind.phase is phase
-            for rows, seconds in sizes.items()
-        ]
-        return median(rates) if rates else self._guess_s[phase]
+        largest = self._largest.get(phase)
+        if largest is None:
+            return self._guess_s[phase]
+        rows = min(self._seen[largest])
+        return median(self._seen[largest][rows]) / (largest.cells * rows)
 
     def _judge(self, kind: Kind, rows: int) -> None:
         sizes = self._seen[kind]
@@ -85,12 +93,13 @@ class Costs:
             return
         half = rows // 2
         if half in sizes and 1 in sizes:
-            added_s = (median(sizes[rows]) - median(sizes[half])) / (rows - half)
-            if added_s >= _WORTH * median(sizes[1]):
+            added_s = (min(sizes[rows]) - min(sizes[half])) / (rows - half)
+            if added_s >= _WORTH * min(sizes[1]):
                 self._caps[kind] = half
-                self._settled.add(kind)
+                self._settled[kind] = _AGAIN
                 return
-        if 2 * rows <= self._limits[kind.phase]:
+        limit = min(self._limits[kind.phase], self._fitting.get(kind, 2 * rows))
+        if 2 * rows <= limit:
             self._caps[kind] = 2 * rows
         else:
-            self._settled.add(kind)
+            self._settled[kind] = _AGAIN

@@ -71,7 +71,7 @@ def restore(
         canvas: where the picture stands in what the networks see.
         sigmas: noise levels, from the first to 0.
         draw_noise: returns new unit noise in the shape of the latents.
-        params: projection, λ, η, guidance.
+        params: projection, λ, η, guidance; whether the start is warm.
 
     Returns:
         The picture, before range and rounding. With every projection but ``none`` it agrees with
@@ -79,7 +79,7 @@ def restore(
     """
     pinv_y = operator.pinv(y)
     x = draw_noise()
-    if sigmas[0] < 1:
+    if params.strength < 1:
         # Not from A†y alone, whose outermost pixels are far from any photograph's.
         guess = operator.interpolate(y)
         guess = guess + operator.pinv(y - operator.A(guess))

@@ -19,7 +19,8 @@ from sr_engine.plan import canvas_of, plan_stages
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import MAX_SEED, UpscaleParams, UpscaleRequest, UpscaleResult
 from sr_engine.runner import Model, Runner
-from sr_engine.scheduler import Phase, Scheduler, TileTask
+from sr_engine.scheduler import Scheduler
+from sr_engine.work import Phase, TileTask
 
 logger = logging.getLogger(__name__)
 
@@ -70,12 +71,19 @@ class SREngine:
 
     Args:
         max_active: requests that may hold latents and pixels at once; the rest wait.
+        clock: what deadlines are read on.
         limits: rows that no batch of a phase may exceed; below, they follow the measured costs.
     """
 
     def __init__(
-        self, model: Model, *, max_active: int = 8, limits: Mapping[Phase, int] = ROW_LIMITS
+        self,
+        model: Model,
+        *,
+        max_active: int = 8,
+        limits: Mapping[Phase, int] = ROW_LIMITS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._clock = clock
         costs = Costs(limits)
         self.runner = Runner(model, costs)
         self._scheduler = Scheduler(max_active, costs)
@@ -94,7 +102,7 @@ class SREngine:
             EngineError: a request of that id is here already.
             DeadlineExceeded: it could not be done in time under the present load.
         """
-        request_id, now_s = request.request_id, time.monotonic()
+        request_id, now_s = request.request_id, self._clock()
         if request_id in self._waiting or request_id in self._active:
             raise EngineError(f"request {request_id} is here already")
         info = self.model.info
@@ -103,7 +111,7 @@ class SREngine:
             needs_s = self._scheduler.completion_s(plan, priority=request.priority)
             if now_s + needs_s > request.deadline_s:
                 raise DeadlineExceeded(f"request {request_id} would take {needs_s:.1f} s")
-        self._waiting[request_id] = (request, now_s)
+        self._waiting[request_id] = (request, time.monotonic())
         self._scheduler.add(
             request_id, plan, priority=request.priority, deadline_s=request.deadline_s
         )
@@ -166,7 +174,7 @@ class SREngine:
             self.abort(request.request_id)
 
     def _drop_overdue(self) -> list[Event]:
-        late = self._scheduler.overdue(time.monotonic())
+        late = self._scheduler.overdue(self._clock())
         for request_id in late:
             self._scheduler.remove(request_id)
             self._forget(request_id)

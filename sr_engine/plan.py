@@ -3,8 +3,8 @@
 from sr_engine.model import ModelInfo
 from sr_engine.operators import BicubicDownscale, Canvas
 from sr_engine.request import UpscaleParams, UpscaleRequest
-from sr_engine.scheduler import Kind, Phase, Plan, Stage
 from sr_engine.tiling import Tile, cover
+from sr_engine.work import Kind, Phase, Plan, Stage
 
 OVERLAP_SHARE = 8
 """Neighbouring tiles share at least an eighth of their side."""

@@ -18,6 +18,7 @@ MAX_SEED = 2**32 - 1
 MAX_STEPS = 1000
 MAX_SCALE = 16.0
 MAX_PROMPT_CHARS = 2000
+MAX_PRIORITY = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +94,13 @@ class UpscaleRequest:
     """One picture to upscale: 8-bit sRGB samples [h, w, 3], at least 1 px a side.
 
     Attributes:
-        priority: each step up halves the work that counts against it in the order of service.
-        deadline_s: on `time.monotonic`'s clock; once passed, the request is dropped.
+        priority: each step up halves the work that counts against it in the order of service,
+            −16 to 16.
+        deadline_s: on the engine's clock, `time.monotonic`; once passed, the request is dropped.
 
     Raises:
         InvalidImage: the array is no such picture.
+        InvalidParameter: the priority or the deadline is no such number.
     """
 
     request_id: str
@@ -110,6 +113,9 @@ class UpscaleRequest:
         shape = self.image.shape
         if self.image.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
             raise InvalidImage(f"expected 8-bit samples [h, w, 3], got {self.image.dtype} {shape}")
+        _check_whole("priority", self.priority, -MAX_PRIORITY, MAX_PRIORITY)
+        if self.deadline_s is not None and not math.isfinite(self.deadline_s):
+            raise InvalidParameter("deadline_s", "must be a finite number")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +143,7 @@ class UpscaleResult:
         image: 8-bit sRGB samples [H, W, 3].
         unrounded: the same before range and rounding, [3, H, W], nominally 0 to 1, on the CPU.
         seed: the seed that makes this picture again.
-        queue_s: seconds between arrival and the first model call.
+        queue_s: seconds between arrival and the start of its work.
         compute_s: seconds from then to the end.
     """
 

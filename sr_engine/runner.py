@@ -14,7 +14,7 @@ from sr_engine.costs import Costs
 from sr_engine.model import ModelInfo
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
-from sr_engine.scheduler import Kind, Phase
+from sr_engine.work import Kind, Phase
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +74,8 @@ class Runner:
             torch.OutOfMemoryError: a single row does not fit.
         """
         try:
+            # What was queued before must not count as this batch's.
+            self._synchronise(rows[0].value)
             started = time.perf_counter()
             results = self._call(kind.phase, rows)
             self._synchronise(results)
@@ -102,7 +104,7 @@ class Runner:
         return network(batch)
 
     @staticmethod
-    def _synchronise(results: Tensor) -> None:
+    def _synchronise(tensor: Tensor) -> None:
         # The clock must not stop before a GPU has done the work.
-        if results.is_cuda:
-            torch.cuda.synchronize(results.device)
+        if tensor.is_cuda:
+            torch.cuda.synchronize(tensor.device)

@@ -4,66 +4,8 @@ import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import NamedTuple, Protocol, runtime_checkable
 
-
-class Phase(Enum):
-    """A network call of a step; only tiles in the same phase can share a batch."""
-
-    DENOISE = "denoise"
-    DECODE = "decode"
-    ENCODE = "encode"
-
-
-class Kind(NamedTuple):
-    """What the rows of a batch have in common: the phase, and the tile's sides in latent cells."""
-
-    phase: Phase
-    height: int
-    width: int
-
-    @property
-    def cells(self) -> int:
-        """The tile's area."""
-        return self.height * self.width
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Rows of one kind that a request needs before it can go on."""
-
-    kind: Kind
-    rows: int
-
-
-Plan = tuple[Stage, ...]
-"""All that a request will ask of the networks, in order."""
-
-
-class TileTask(NamedTuple):
-    """One row of one stage of one request."""
-
-    request_id: str
-    kind: Kind
-    row: int
-
-
-@runtime_checkable
-class CostModel(Protocol):
-    """What the scheduler has to know about batches; `sr_engine.costs.Costs` measures it."""
-
-    def cap(self, kind: Kind) -> int:
-        """Return how many rows a batch may hold."""
-        ...
-
-    def row_s(self, kind: Kind) -> float:
-        """Return the seconds of a row in a full batch."""
-        ...
-
-    def batch_s(self, kind: Kind, rows: int) -> float:
-        """Return the seconds of a batch of so many rows."""
-        ...
+from sr_engine.work import CostModel, Kind, Plan, Stage, TileTask
 
 
 @dataclass(slots=True)
@@ -107,6 +49,9 @@ class Entry:
 Lead = Callable[[Collection[Entry], int], Entry]
 """Chooses, among those with pending rows, who leads the batch of the given number."""
 
+Heap = list[tuple[float, int, Entry]]
+"""Requests by a key, then by age."""
+
 OLDEST_EVERY = 4
 
 
@@ -121,7 +66,9 @@ class Scheduler:
     """Forms batches of one kind, led by one request and filled up with the rows of others.
 
     At most ``max_active`` requests are under way, so that memory stays bounded; the others wait,
-    and are admitted by the same rule: least work, every fourth time the oldest.
+    and are admitted by the same rule: least work, every fourth time the oldest. The last free place
+    is kept for a request of less work than every active one, which would otherwise wait until a
+    long one has ended.
     """
 
     def __init__(self, max_active: int, costs: CostModel, *, lead: Lead = least_work_first) -> None:
@@ -132,8 +79,8 @@ class Scheduler:
         self._batches = 0
         self._admissions = 0
         self._waiting: dict[str, Entry] = {}
-        self._by_work: list[tuple[float, int, Entry]] = []
-        self._by_deadline: list[tuple[float, int, Entry]] = []
+        self._by_work: Heap = []
+        self._by_deadline: Heap = []
         self._active: dict[str, Entry] = {}
 
     def add(
@@ -152,15 +99,14 @@ class Scheduler:
         self._count += 1
         entry.weigh(self._costs)
         self._waiting[request_id] = entry
-        heapq.heappush(self._by_work, (entry.rank, entry.number, entry))
+        self._push(self._by_work, entry.rank, entry)
         if deadline_s is not None:
-            heapq.heappush(self._by_deadline, (deadline_s, entry.number, entry))
+            self._push(self._by_deadline, deadline_s, entry)
 
     def admit(self) -> list[str]:
         """Make waiting requests active while there is room; return them."""
         admitted = []
-        while self._waiting and len(self._active) < self._max_active:
-            entry = self._next_waiting()
+        while self._waiting and (entry := self._next_admitted()) is not None:
             del self._waiting[entry.request_id]
             self._active[entry.request_id] = entry
             self._begin_stage(entry)
@@ -188,7 +134,7 @@ class Scheduler:
         """
         entry = self._active[task.request_id]
         entry.remaining[task.kind] -= 1
-        entry.work_s -= self._costs.row_s(task.kind)
+        entry.weigh(self._costs)
         entry.outstanding -= 1
         if entry.outstanding:
             return False
@@ -212,14 +158,13 @@ class Scheduler:
         late = []
         while self._by_deadline and self._by_deadline[0][0] <= now_s:
             entry = heapq.heappop(self._by_deadline)[2]
-            here = self._active.get(entry.request_id) or self._waiting.get(entry.request_id)
-            if here is entry:
+            if self._is_here(entry):
                 late.append(entry.request_id)
         return late
 
     def service_s(self, plan: Plan) -> float:
         """Return the seconds that a request would take alone."""
-        return sum(self._alone_s(stage) for stage in plan)
+        return sum(count * self._alone_s(stage) for stage, count in Counter(plan).items())
 
     def completion_s(self, plan: Plan, *, priority: int = 0) -> float:
         """Return the seconds from now to the end of a new request, under the present load.
@@ -233,7 +178,8 @@ class Scheduler:
         ahead_s = self.service_s(plan)
         behind_s = under_way_s = 0.0
         for entry in (*self._active.values(), *self._waiting.values()):
-            if entry.rank <= rank:
+            # With a single place, whoever has it is ahead.
+            if entry.rank <= rank or (self._max_active == 1 and entry.outstanding):
                 ahead_s += entry.work_s
             else:
                 behind_s += entry.work_s
@@ -241,10 +187,6 @@ class Scheduler:
                     batch_s = self._costs.batch_s(entry.kind, self._costs.cap(entry.kind))
                     under_way_s = max(under_way_s, batch_s)
         return ahead_s + min(behind_s, ahead_s / (OLDEST_EVERY - 1) + under_way_s)
-
-    def queued_s(self) -> float:
-        """Return the seconds of batched work that all requests here have left."""
-        return sum(e.work_s for e in (*self._active.values(), *self._waiting.values()))
 
     def has_work(self) -> bool:
         """Say whether any request waits or is active."""
@@ -256,15 +198,33 @@ class Scheduler:
         seconds = full * self._costs.batch_s(stage.kind, cap)
         return seconds + (self._costs.batch_s(stage.kind, rest) if rest else 0.0)
 
-    def _next_waiting(self) -> Entry:
-        self._admissions += 1
-        if self._admissions % OLDEST_EVERY == 0:
+    def _next_admitted(self) -> Entry | None:
+        free = self._max_active - len(self._active)
+        if free == 0:
+            return None
+        kept = free == 1 < self._max_active
+        if not kept and self._admissions % OLDEST_EVERY == OLDEST_EVERY - 1:
+            self._admissions += 1
             return next(iter(self._waiting.values()))
-        while True:
-            _, _, entry = heapq.heappop(self._by_work)
-            # Those admitted as the oldest, or removed, are still in the heap.
-            if self._waiting.get(entry.request_id) is entry:
-                return entry
+        # Those admitted as the oldest, or removed, are still in the heap.
+        while self._waiting.get(self._by_work[0][2].request_id) is not self._by_work[0][2]:
+            heapq.heappop(self._by_work)
+        entry = self._by_work[0][2]
+        if kept and any(entry.rank >= other.rank for other in self._active.values()):
+            return None
+        self._admissions += 1
+        return entry
+
+    def _push(self, heap: Heap, key: float, entry: Entry) -> None:
+        # What has gone stays in a heap until its turn comes, which may be never.
+        if len(heap) > 2 * (len(self._waiting) + len(self._active)) + 64:
+            heap[:] = [item for item in heap if self._is_here(item[2])]
+            heapq.heapify(heap)
+        heapq.heappush(heap, (key, entry.number, entry))
+
+    def _is_here(self, entry: Entry) -> bool:
+        known = self._active.get(entry.request_id) or self._waiting.get(entry.request_id)
+        return known is entry
 
     def _begin_stage(self, entry: Entry) -> None:
         entry.weigh(self._costs)

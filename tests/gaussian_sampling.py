@@ -119,6 +119,7 @@ def sample(of: Case, settings: Settings, noises: Iterator[Array]) -> Array:
             guidance_strength=settings.guidance_strength,
             eta=settings.eta,
             rederive=settings.rederive,
+            strength=settings.sigmas[0],
         ),
     )
     return drive(sampler, answer).flatten(1).numpy()

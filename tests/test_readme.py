@@ -1,5 +1,6 @@
 """Every command of the README, run as it stands there."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -44,6 +45,14 @@ def test_each_command_has_its_test() -> None:
     assert set(commands()) >= ELSEWHERE
 
 
+def test_no_gap_is_left_and_every_link_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text()
+        assert not re.search(r"@[A-Z]+@", text), page
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+            assert (page.parent / target).exists(), (page, target)
+
+
 @pytest.mark.parametrize("command", [c for c in commands() if c.startswith(".venv")])
 def test_commands_of_the_command_line(command: str, folder: Path) -> None:
     subprocess.run(command, shell=True, cwd=folder, check=True)
@@ -81,8 +90,13 @@ def served() -> Iterator[None]:
             time.sleep(1)
         yield
     finally:
-        os.killpg(server.pid, signal.SIGINT)
-        server.wait(60)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGINT)
+        try:
+            server.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
 
 def ready() -> bool:

@@ -4,9 +4,9 @@ Each stage reads what the stage before it wrote under ``--work`` and can be run 
 training stages write a checkpoint every few minutes and go on from it. Run them in this order:
 
     python tools/train_bundled.py crops       --work W --images DIR
-    python tools/train_bundled.py autoencoder --work W --minutes 45
-    python tools/train_bundled.py latents     --work W
-    python tools/train_bundled.py prior       --work W --minutes 60
+    python tools/train_bundled.py autoencoder --work W --minutes 36
+    python tools/train_bundled.py latents     --work W --limit 9000
+    python tools/train_bundled.py prior       --work W --minutes 98
     python tools/train_bundled.py export      --work W --output sr_engine/bundled
 
 The recipe and the licences of the photographs are in ``docs/bundled-model.md``.
@@ -43,7 +43,7 @@ IMAGE_STREAM = r"^transformer_blocks\.\d+\.(?!.*(context|add_))"
 
 
 def build_autoencoder() -> AutoencoderKL:
-    """Return an untrained f4 autoencoder: 1.3 M parameters, no attention.
+    """Return an untrained f4 autoencoder: 2.5 M parameters, no attention.
 
     It starts almost linear and almost free of noise: residual branches end in zeros, and the
     posterior's deviation is e⁻³ instead of one.
@@ -334,8 +334,7 @@ def encode_latents(work: Path, limit: int) -> None:
 def train_prior(work: Path, minutes: float) -> None:
     """Flow matching on stored latents: velocity MSE, logit-normal times (SD3, Eq. 19).
 
-    Three batches of four hold 64 px windows, the fourth whole 128 px crops, so that the model has
-    seen every tile shape it is used at.
+    Three batches of four hold 64 px windows, the fourth whole 128 px crops, the native tile.
     """
     latents = np.load(work / "latents.npy")
     model = build_prior()

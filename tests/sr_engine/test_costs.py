@@ -1,11 +1,12 @@
 """Costs follow what was measured, and caps what pays."""
 
+import random
 from collections.abc import Callable
 
 import pytest
 
 from sr_engine.costs import Costs
-from sr_engine.scheduler import Kind, Phase
+from sr_engine.work import Kind, Phase
 
 LIMITS = {Phase.DENOISE: 8, Phase.DECODE: 4, Phase.ENCODE: 4}
 KIND = Kind(Phase.DENOISE, 16, 16)
@@ -13,7 +14,7 @@ KIND = Kind(Phase.DENOISE, 16, 16)
 
 def trained(seconds: Callable[[int], float], kind: Kind = KIND) -> Costs:
     costs = Costs(LIMITS)
-    for _ in range(30):
+    for _ in range(40):
         rows = costs.cap(kind)
         costs.observe(kind, rows, seconds(rows))
     return costs
@@ -49,6 +50,28 @@ def test_one_slow_batch_changes_nothing() -> None:
     for seconds in (60.0, 1.0, 1.0, 1.0):
         costs.observe(KIND, 1, seconds)
     assert costs.batch_s(KIND, 1) == 1
+
+
+def test_noise_does_not_settle_a_cap_wrongly() -> None:
+    rng = random.Random(1)
+    caps = [
+        trained(lambda rows: (1 + rows) * (1 + 0.2 * rng.random())).cap(KIND) for _ in range(100)
+    ]
+    assert caps.count(8) > 60
+
+
+def test_a_verdict_is_reconsidered() -> None:
+    costs = trained(lambda rows: rows**1.5)
+    for _ in range(1500):
+        costs.observe(KIND, costs.cap(KIND), 1.0)
+    assert costs.cap(KIND) == 8
+
+
+def test_a_tiny_warm_up_makes_large_tiles_look_no_dearer_than_the_largest_seen() -> None:
+    costs = Costs(LIMITS)
+    costs.observe(Kind(Phase.DENOISE, 2, 2), 1, 0.02)
+    costs.observe(Kind(Phase.DENOISE, 64, 64), 1, 0.02)
+    assert costs.batch_s(Kind(Phase.DENOISE, 128, 128), 1) == pytest.approx(0.08)
 
 
 def test_unseen_sizes_and_shapes_are_scaled_from_seen_ones() -> None:

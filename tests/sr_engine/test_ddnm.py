@@ -94,7 +94,8 @@ SETTINGS = [
 def test_the_picture_gives_the_measurement_back(operator: LinearOperator, start: float) -> None:
     y, sigmas = measurement(operator), sigma_schedule(3, shift=3.0, start=start)
     for params in SETTINGS:
-        picture = run(params, operator=operator, sigmas=sigmas)
+        warm = params.override({"strength": start})
+        picture = run(warm, operator=operator, sigmas=sigmas)
         assert picture.shape == (3, *operator.image_size)
         torch.testing.assert_close(operator.A(picture), y, rtol=0, atol=1e-9)
 
@@ -171,7 +172,8 @@ def test_a_warm_start_encodes_a_consistent_interpolation(projection: Projection)
     networks = Networks()
     sigmas = sigma_schedule(1, shift=3.0, start=0.4)
     operator = BicubicDownscale((5, 7), 2)
-    run(UpscaleParams(projection=projection), operator=operator, networks=networks, sigmas=sigmas)
+    params = UpscaleParams(projection=projection, strength=0.4)
+    run(params, operator=operator, networks=networks, sigmas=sigmas)
     first, second, third = networks.calls
     assert isinstance(first, Encode) and isinstance(second, Denoise) and isinstance(third, Decode)
     y, start = measurement(operator), first.pixels[..., :10, :14]
@@ -278,7 +280,7 @@ def test_a_batch_is_its_rows(params: UpscaleParams) -> None:
 def test_the_noise_of_a_step(rederive: bool) -> None:
     """The second level's input, from the first step's answers: which noise it carries."""
     networks = Networks()
-    params = UpscaleParams(eta=0.0, rederive=rederive)
+    params = UpscaleParams(eta=0.0, rederive=rederive, strength=0.8)
     sigmas = sigma_schedule(2, shift=3.0, start=0.8)
     run(params, networks=networks, sigmas=sigmas)
     _, first, _, encode, second, _ = networks.calls

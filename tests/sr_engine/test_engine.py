@@ -1,11 +1,13 @@
 """The batched engine against a plain loop, and what becomes of requests that end early."""
 
+import math
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count, cycle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,13 @@ from torch import Tensor
 
 from sr_engine.ddnm import Decode, Denoise, NetworkCall, drive, restore
 from sr_engine.engine import Event, RequestFailure, SREngine, StepEvent
-from sr_engine.errors import DeadlineExceeded, EngineError, InvalidResult, RequestAborted
+from sr_engine.errors import (
+    DeadlineExceeded,
+    EngineError,
+    InvalidParameter,
+    InvalidResult,
+    RequestAborted,
+)
 from sr_engine.operators import BicubicDownscale, Canvas
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
@@ -264,19 +272,31 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
 
 
 def test_a_missed_deadline_drops_its_request_and_no_other() -> None:
-    engine = SREngine(FakeModel())
+    now_s = 0.0
+    engine = SREngine(FakeModel(), clock=lambda: now_s)
     urgent = request("urgent", picture(8, 8), num_inference_steps=1000)
-    engine.add_request(replace(urgent, deadline_s=time.monotonic() + 60))
+    engine.add_request(replace(urgent, deadline_s=60.0))
     engine.add_request(request("patient", picture(8, 8)))
     engine.step()
-    with pytest.MonkeyPatch.context() as patch:
-        now_s = time.monotonic()
-        patch.setattr("sr_engine.engine.time.monotonic", lambda: now_s + 60)
-        events = engine.step()
-    (failure,) = [e for e in events if isinstance(e, RequestFailure)]
+    now_s = 60.0
+    (failure,) = [e for e in engine.step() if isinstance(e, RequestFailure)]
     assert failure.request_id == "urgent"
     assert isinstance(failure.error, DeadlineExceeded)
     assert results(run(engine)).keys() == {"patient"}
+
+
+@pytest.mark.parametrize("given", [{"priority": -1100}, {"deadline_s": math.nan}], ids=str)
+def test_a_priority_or_deadline_out_of_range_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameter, match=next(iter(given))):
+        replace(request("a", picture(4, 4)), **given)
+
+
+@pytest.mark.parametrize("shift", [0.3, 3.0])
+@pytest.mark.parametrize("strength", [1.0, 1 - 1e-16, 1 - 2**-53])
+def test_a_start_a_rounding_error_below_one(shift: float, strength: float) -> None:
+    model = FakeModel()
+    model.shift = shift
+    assert SREngine(model).upscale(picture(8, 8), UpscaleParams(strength=strength)).consistency
 
 
 class ShortOfMemory(FakeModel):

@@ -11,7 +11,7 @@ from sr_engine.engine import ROW_LIMITS
 from sr_engine.plan import canvas_of, plan_stages
 from sr_engine.request import UpscaleParams, UpscaleRequest
 from sr_engine.runner import Runner
-from sr_engine.scheduler import Kind, Stage
+from sr_engine.work import Kind, Stage
 
 PARAMS = st.builds(
     UpscaleParams,

@@ -6,15 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sr_engine.scheduler import (
-    OLDEST_EVERY,
-    Kind,
-    Phase,
-    Plan,
-    Scheduler,
-    Stage,
-    TileTask,
-)
+from sr_engine.scheduler import Scheduler
+from sr_engine.work import Kind, Phase, Plan, Stage, TileTask
 
 CAPS = {Phase.DENOISE: 4, Phase.DECODE: 1, Phase.ENCODE: 2}
 
@@ -124,6 +117,42 @@ def test_remove_takes_out_waiting_and_active_alike() -> None:
     assert made.admit() == []
 
 
+def test_the_last_place_is_kept_for_a_shorter_request() -> None:
+    made = scheduler(max_active=2, l=stages(9), m=stages(8), s=stages(1))
+    assert made.admit() == ["s"]
+    made = scheduler(max_active=2, l=stages(9))
+    made.admit()
+    made.add("m", stages(9))
+    assert made.admit() == []
+    made.add("s", stages(8))
+    assert made.admit() == ["s"]
+    assert made.remove("s") and made.remove("l")
+    assert made.admit() == ["m"]
+
+
+def test_what_has_gone_does_not_pile_up() -> None:
+    made = scheduler(a=stages(1))
+    made.admit()
+    for number in range(1000):
+        made.add(str(number), stages(9), deadline_s=1e9)
+        made.remove(str(number))
+    assert len(made._by_work) < 100 and len(made._by_deadline) < 100
+
+
+def test_costs_that_change_leave_no_debt() -> None:
+    costs = FixedCosts()
+    made = Scheduler(8, costs)
+    made.add("a", stages(8))
+    made.admit()
+    costs.row_s = lambda kind: 3.0  # type: ignore[method-assign]
+    for task in made.next_batch():
+        made.complete(task)
+    made.add("b", stages(3))
+    # Four rows at the present three seconds are more than three.
+    made.admit()
+    assert names(made.next_batch()) == "bbba"
+
+
 def test_overdue_names_each_request_once() -> None:
     made = Scheduler(1, FixedCosts())
     for request_id, deadline_s in (("a", 5.0), ("b", 3.0), ("gone", 2.0), ("free", None)):
@@ -139,7 +168,6 @@ def test_estimates_count_what_goes_first() -> None:
     made = scheduler(short=stages(2), long=stages(*[4] * 50))
     made.admit()
     assert made.service_s(stages(3, 5)) == 8
-    assert made.queued_s() == 202
     # Two seconds of less work, three of its own, a third of that and one batch of the longer one.
     assert made.completion_s(stages(3)) == pytest.approx(5 + 5 / 3 + 4)
     assert made.completion_s(stages(*[4] * 60)) == 202 + 240
@@ -184,4 +212,3 @@ def test_every_row_runs_once_and_no_longer_one_leads_twice(
                 made.remove(task.request_id)
                 active.remove(task.request_id)
     assert ran == {str(n): sum(s.rows for s in plan) for n, plan in enumerate(plans)}
-    assert OLDEST_EVERY == 4

@@ -1,0 +1,63 @@
+"""The engine's work in words: phases of a step, kinds of rows, the plan of a request."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, Protocol, runtime_checkable
+
+
+class Phase(Enum):
+    """A network call of a step; only tiles in the same phase can share a batch."""
+
+    DENOISE = "denoise"
+    DECODE = "decode"
+    ENCODE = "encode"
+
+
+class Kind(NamedTuple):
+    """What the rows of a batch have in common: the phase, and the tile's sides in latent cells."""
+
+    phase: Phase
+    height: int
+    width: int
+
+    @property
+    def cells(self) -> int:
+        """The tile's area."""
+        return self.height * self.width
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Rows of one kind that a request needs before it can go on."""
+
+    kind: Kind
+    rows: int
+
+
+Plan = tuple[Stage, ...]
+"""All that a request will ask of the networks, in order."""
+
+
+class TileTask(NamedTuple):
+    """One row of one stage of one request."""
+
+    request_id: str
+    kind: Kind
+    row: int
+
+
+@runtime_checkable
+class CostModel(Protocol):
+    """What the scheduler has to know about batches; `sr_engine.costs.Costs` measures it."""
+
+    def cap(self, kind: Kind) -> int:
+        """Return how many rows a batch may hold."""
+        ...
+
+    def row_s(self, kind: Kind) -> float:
+        """Return the seconds of a row in a full batch."""
+        ...
+
+    def batch_s(self, kind: Kind, rows: int) -> float:
+        """Return the seconds of a batch of so many rows."""
+        ...
