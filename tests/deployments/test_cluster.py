@@ -143,12 +143,20 @@ async def test_a_picture_over_http(url: str) -> None:
     assert {e["pointer"] for e in refused.json()["errors"]} == {"#/scale", "#/prompt"}
 
 
+def pixels(png: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image).astype(int)
+
+
 async def test_overload_is_refused_and_absent_clients_are_forgotten(url: str) -> None:
+    (application,) = yaml.safe_load(CONFIG.read_text())["applications"]
+    upscaler = application["deployments"][1]
+    taken, queued = upscaler["max_ongoing_requests"], upscaler["max_queued_requests"]
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=httpx.Limits()) as http:
-        # Each of these would keep a replica busy for minutes; 2 × 2 are taken, 64 may wait.
+        # Each of these would keep a replica busy for minutes; each of two takes a few.
         waiting = {
             asyncio.create_task(post(http, num_inference_steps="1000"))
-            for _ in range(2 * 2 + 64 + 4)
+            for _ in range(2 * taken + queued + 4)
         }
         done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in left:
@@ -182,6 +190,8 @@ async def test_a_killed_replica_loses_no_request(url: str) -> None:
     assert [response.status_code for response in responses] == [200] * 50
     for seed, response in zip(seeds * 10, responses, strict=True):
         assert response.headers["x-seed"] == seed
-        assert response.content == expected[seed]
+        # Rows of a batch differ from rows alone by rounding errors, which may tip a sample over.
+        difference = pixels(response.content) - pixels(expected[seed])
+        assert np.abs(difference).mean() < 0.05, np.abs(difference).max()
     assert not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE
     assert survivor.is_running()
