@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=3000)
     parser.add_argument("--load", type=float, default=0.8)
     parser.add_argument("--cap", type=int, default=4)
-    parser.add_argument("--max-active", type=int, default=32)
+    parser.add_argument("--max-active", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--table", type=Path, help="Markdown file to write the comparison to")
     args = parser.parse_args()
