@@ -9,6 +9,7 @@ again. The last line printed is a JSON object.
 """
 
 import argparse
+import hashlib
 import itertools
 import json
 import time
@@ -121,10 +122,13 @@ def variants(args: argparse.Namespace) -> Iterator[Variant]:
             yield variant
 
 
-def checksum(engine: SREngine) -> float:
-    """Return a number that changes when the model is trained anew."""
-    x = torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16)
-    return round(float(engine.model.encode(x.to(engine.model.info.device)).double().sum()), 3)
+def fingerprint(engine: SREngine) -> str:
+    """Return what changes when the model is trained anew."""
+    digest = hashlib.sha256()
+    for network in (engine.model.transformer, engine.model.vae):
+        for weights in network.state_dict().values():
+            digest.update(weights.float().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def table(records: list[dict[str, object]]) -> str:
@@ -165,6 +169,7 @@ def main() -> None:
 
     truths = load_truths(args.images, args.scale, args.crop_px)
     engine = SREngine(load_model(args.model, dtype=args.dtype))
+    weights = fingerprint(engine)
     lines = args.results.read_text().splitlines() if args.results.exists() else []
     records = [json.loads(line) for line in lines]
     done = {json.dumps(r["key"], sort_keys=True) for r in records}
@@ -175,7 +180,8 @@ def main() -> None:
             "scale": args.scale,
             "crop_px": args.crop_px,
             "pictures": sorted(truths),
-            "weights": checksum(engine),
+            "dtype": engine.model.info.dtype,
+            "weights": weights,
         }
         if variant["method"] == "default":
             key["defaults"] = str(engine.model.defaults)

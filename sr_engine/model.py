@@ -180,7 +180,7 @@ def load_model(
     # Before the other networks: the text encoders are gone when those need the memory.
     empty = empty_prompt(prompt_encoder, cache_dir)
     transformer = _load(SD3Transformer2DModel, folder, "transformer", number).to(place)
-    vae = _load(AutoencoderKL, folder, "vae", number).to(place)
+    vae = _load(AutoencoderKL, folder, "vae", number).to(place, memory_format=torch.channels_last)
     _check_fit(folder, transformer, vae, empty)
     return SRModel(
         transformer,
