@@ -53,6 +53,7 @@ Heap = list[tuple[float, int, Entry]]
 """Requests by a key, then by age."""
 
 OLDEST_EVERY = 4
+_WEIGH_EVERY = 64  # batches between two looks at the work of those that wait
 
 
 def least_work_first(ready: Collection[Entry], batch: int) -> Entry:
@@ -78,6 +79,7 @@ class Scheduler:
         self._count = 0
         self._batches = 0
         self._admissions = 0
+        self._weigh_again = 0
         self._waiting: dict[str, Entry] = {}
         self._by_work: Heap = []
         self._by_deadline: Heap = []
@@ -92,10 +94,7 @@ class Scheduler:
         deadline_s: float | None = None,
     ) -> None:
         """Let a request wait for its admission."""
-        remaining: Counter[Kind] = Counter()
-        for stage in plan:
-            remaining[stage.kind] += stage.rows
-        entry = Entry(request_id, self._count, priority, deadline_s, plan, remaining)
+        entry = Entry(request_id, self._count, priority, deadline_s, plan, _rows(plan))
         self._count += 1
         entry.weigh(self._costs)
         self._waiting[request_id] = entry
@@ -105,6 +104,9 @@ class Scheduler:
 
     def admit(self) -> list[str]:
         """Make waiting requests active while there is room; return them."""
+        if self._batches >= self._weigh_again:
+            self._weigh_again = self._batches + max(_WEIGH_EVERY, len(self._waiting))
+            self._weigh_all()
         admitted = []
         while self._waiting and (entry := self._next_admitted()) is not None:
             del self._waiting[entry.request_id]
@@ -118,6 +120,8 @@ class Scheduler:
         ready = [entry for entry in self._active.values() if entry.pending]
         if not ready:
             return []
+        for entry in ready:
+            entry.weigh(self._costs)
         lead = self._lead(ready, self._batches)
         self._batches += 1
         kind, room = lead.kind, self._costs.cap(lead.kind)
@@ -134,7 +138,6 @@ class Scheduler:
         """
         entry = self._active[task.request_id]
         entry.remaining[task.kind] -= 1
-        entry.weigh(self._costs)
         entry.outstanding -= 1
         if entry.outstanding:
             return False
@@ -169,33 +172,35 @@ class Scheduler:
     def completion_s(self, plan: Plan, *, priority: int = 0) -> float:
         """Return the seconds from now to the end of a new request, under the present load.
 
-        Ahead of it is everything of no more work than its own, and of what has more, every fourth
-        batch and the one under way.
+        Ahead of it is everything of no more work than its own, and whoever must end before there is
+        a place for it; of what has more, every fourth batch and the one under way.
         """
-        batched_s = sum(stage.rows * self._costs.row_s(stage.kind) for stage in plan)
-        # Sums in another order: those of equal work are ahead, whatever the last bit says.
-        rank = batched_s * 0.5**priority * (1 + 1e-9)
-        ahead_s = self.service_s(plan)
-        behind_s = under_way_s = 0.0
-        for entry in (*self._active.values(), *self._waiting.values()):
-            # With a single place, whoever has it is ahead.
-            if entry.rank <= rank or (self._max_active == 1 and entry.outstanding):
-                ahead_s += entry.work_s
-            else:
-                behind_s += entry.work_s
-                if entry.pending:
-                    batch_s = self._costs.batch_s(entry.kind, self._costs.cap(entry.kind))
-                    under_way_s = max(under_way_s, batch_s)
+        self._weigh_all()
+        new = Entry("", self._count, priority, None, plan, _rows(plan))
+        new.weigh(self._costs)
+        rank = new.rank
+        active = sorted(self._active.values(), key=lambda entry: entry.rank)
+        shorter = sum(entry.rank <= rank for entry in active)
+        # The last place goes to the shortest alone: anyone else needs a second one.
+        needed = 2 if shorter and self._max_active > 1 else 1
+        enders = max(shorter, needed - (self._max_active - len(active)))
+        ahead = [*active[:enders], *(e for e in self._waiting.values() if e.rank <= rank)]
+        behind = [*active[enders:], *(e for e in self._waiting.values() if e.rank > rank)]
+        ahead_s = self.service_s(plan) + sum(entry.work_s for entry in ahead)
+        behind_s = sum(entry.work_s for entry in behind)
+        under_way_s = max((self._batch_s(e.kind) for e in behind if e.pending), default=0.0)
         return ahead_s + min(behind_s, ahead_s / (OLDEST_EVERY - 1) + under_way_s)
 
     def has_work(self) -> bool:
         """Say whether any request waits or is active."""
         return bool(self._waiting or self._active)
 
+    def _batch_s(self, kind: Kind) -> float:
+        return self._costs.batch_s(kind, self._costs.cap(kind))
+
     def _alone_s(self, stage: Stage) -> float:
-        cap = self._costs.cap(stage.kind)
-        full, rest = divmod(stage.rows, cap)
-        seconds = full * self._costs.batch_s(stage.kind, cap)
+        full, rest = divmod(stage.rows, self._costs.cap(stage.kind))
+        seconds = full * self._batch_s(stage.kind)
         return seconds + (self._costs.batch_s(stage.kind, rest) if rest else 0.0)
 
     def _next_admitted(self) -> Entry | None:
@@ -215,6 +220,13 @@ class Scheduler:
         self._admissions += 1
         return entry
 
+    def _weigh_all(self) -> None:
+        """Count everyone's work at present costs, which change as batches are measured."""
+        for entry in (*self._active.values(), *self._waiting.values()):
+            entry.weigh(self._costs)
+        self._by_work = [(e.rank, e.number, e) for e in self._waiting.values()]
+        heapq.heapify(self._by_work)
+
     def _push(self, heap: Heap, key: float, entry: Entry) -> None:
         # What has gone stays in a heap until its turn comes, which may be never.
         if len(heap) > 2 * (len(self._waiting) + len(self._active)) + 64:
@@ -227,7 +239,6 @@ class Scheduler:
         return known is entry
 
     def _begin_stage(self, entry: Entry) -> None:
-        entry.weigh(self._costs)
         rows = entry.plan[entry.stage].rows
         entry.pending.extend(range(rows))
         entry.outstanding = rows
@@ -237,3 +248,10 @@ class Scheduler:
         yield lead
         others = [e for e in ready if e is not lead and e.kind == lead.kind]
         yield from sorted(others, key=lambda e: (e.rank, e.number))
+
+
+def _rows(plan: Plan) -> Counter[Kind]:
+    rows: Counter[Kind] = Counter()
+    for stage in plan:
+        rows[stage.kind] += stage.rows
+    return rows
