@@ -37,7 +37,11 @@ class UpscaleMethod(Protocol):
     """`Upscaler.upscale` through a handle."""
 
     def remote(
-        self, image: UInt8[np.ndarray, "h w 3"], params: dict[str, Value], request_id: str
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        params: dict[str, Value],
+        request_id: str,
+        timeout_s: float,
     ) -> Response[UpscaleReply]:
         """Send a picture to some replica."""
 
@@ -79,13 +83,15 @@ class Dispatcher:
             Problem: no replica could do it in time.
         """
         assert params.seed is not None
+        deadline_s = time.monotonic() + self._timeout_s
         values = {name: value for name, value in asdict(params).items() if value is not None}
         try:
             async with asyncio.timeout(self._timeout_s):
                 for attempt in range(1, ATTEMPTS + 1):
                     try:
+                        left_s = deadline_s - time.monotonic()
                         reply = await _settled(
-                            self._upscaler.upscale.remote(image, values, request_id)
+                            self._upscaler.upscale.remote(image, values, request_id, left_s)
                         )
                     except (RayActorError, ObjectLostError, EngineDead):
                         self._answered_s = -float("inf")

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from deployments.openapi import FORM_FIELDS
 from deployments.problems import Problem, invalid_fields
+from deployments.schemas import ModelDescription
 from sr_engine.errors import InvalidParameter, PromptUnsupported
 from sr_engine.image_io import OutputFormat
 from sr_engine.request import UpscaleParams, Value
@@ -36,14 +37,11 @@ class UpscaleForm:
     output_quality: int | None
 
 
-async def read_form(
-    request: Request, max_body_bytes: int, defaults: UpscaleParams, *, prompts: bool
-) -> UpscaleForm:
+async def read_form(request: Request, max_body_bytes: int, model: ModelDescription) -> UpscaleForm:
     """Read a multipart body, as far as the limit goes, and check its fields.
 
     Args:
-        defaults: the model's own parameters, for the fields that are absent.
-        prompts: the model has text encoders.
+        model: has the defaults of the fields that are absent, and says which are of no use.
 
     Raises:
         Problem: another media type, too large a body, one that cannot be parsed, or wrong fields;
@@ -51,7 +49,7 @@ async def read_form(
     """
     form = await _read(request, max_body_bytes)
     try:
-        return await _check(form, defaults, prompts=prompts)
+        return await _check(form, model)
     finally:
         await form.close()
 
@@ -80,13 +78,13 @@ async def _read(request: Request, max_body_bytes: int) -> FormData:
         raise Problem("malformed_multipart", "the body ended early", close=True) from err
 
 
-async def _check(form: FormData, defaults: UpscaleParams, *, prompts: bool) -> UpscaleForm:
+async def _check(form: FormData, model: ModelDescription) -> UpscaleForm:
     errors: list[InvalidParameter] = []
     values: dict[str, Value] = {}
     for name in dict.fromkeys(name for name, _ in form.multi_items()):
         try:
             if name != "image":
-                values[name] = _field(name, form.getlist(name), defaults, prompts=prompts)
+                values[name] = _field(name, form.getlist(name), model)
         except InvalidParameter as error:
             errors.append(error)
     upload = form.getlist("image")
@@ -99,15 +97,13 @@ async def _check(form: FormData, defaults: UpscaleParams, *, prompts: bool) -> U
     output_quality = cast("int | None", values.pop("output_quality", None))
     return UpscaleForm(
         file=await upload[0].read(),
-        params=defaults.override(values),
+        params=model.defaults.override(values),
         output_format=output_format,
         output_quality=output_quality,
     )
 
 
-def _field(
-    name: str, given: list[UploadFile | str], defaults: UpscaleParams, *, prompts: bool
-) -> Value:
+def _field(name: str, given: list[UploadFile | str], model: ModelDescription) -> Value:
     if name not in FORM_FIELDS:
         raise InvalidParameter(name, "unknown field")
     if len(given) != 1 or not isinstance(text := given[0], str):
@@ -120,9 +116,11 @@ def _field(
         if not schema["minimum"] <= value <= schema["maximum"]:
             raise InvalidParameter(name, "must be between 1 and 100")
     elif name != "output_format":
-        defaults.override({name: value})
-    if name in ("prompt", "negative_prompt") and value and not prompts:
+        model.defaults.override({name: value})
+    if name in ("prompt", "negative_prompt") and value and not model.prompts:
         raise PromptUnsupported(name)
+    if name == "draft" and value and not model.draft:
+        raise InvalidParameter(name, "this model has no draft autoencoder")
     return value
 
 

@@ -56,9 +56,7 @@ class Ingress:
     async def upscale(self, request: Request) -> Response:
         """Upscale one picture."""
         model = await self.dispatcher.known()
-        form = await forms.read_form(
-            request, self.limits.max_body_bytes, model.defaults, prompts=model.prompts
-        )
+        form = await forms.read_form(request, self.limits.max_body_bytes, model)
         media_type = f"image/{form.output_format}"
         as_json = replies.wants_json(request, media_type)
         # Drawn here, not in the replica: a second try on another replica gives the same picture.
@@ -117,6 +115,7 @@ class Ingress:
                     device=model.device,
                     dtype=model.dtype,
                     prompts=model.prompts,
+                    draft=model.draft,
                     limits=self.limits,
                     defaults=defaults,
                 )

@@ -72,6 +72,22 @@ FORM_FIELDS: dict[str, dict[str, Any]] = {
         "minimum": 1e-3,
         "maximum": 1,
     },
+    "projection_every": {
+        "type": "integer",
+        "description": "project at every k-th step only, counted back from the last",
+        "minimum": 1,
+        "maximum": MAX_STEPS,
+    },
+    "projection_above": {
+        "type": "number",
+        "description": "project only at noise levels above this; the last step always does",
+        "minimum": 0,
+        "maximum": 1,
+    },
+    "draft": {
+        "type": "boolean",
+        "description": "a cheaper autoencoder at all steps but the last; only for models with one",
+    },
     "output_format": {
         "type": "string",
         "description": "format of the answer",

@@ -57,6 +57,7 @@ class ModelDescription:
     Attributes:
         native_px: side of the square picture that the model was trained for.
         prompts: the model has text encoders.
+        draft: the model has a cheaper autoencoder.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ModelDescription:
     device: str
     dtype: str
     prompts: bool
+    draft: bool
     defaults: UpscaleParams
 
 
@@ -108,6 +110,7 @@ class Model(BaseModel):
     device: str
     dtype: str
     prompts: bool
+    draft: bool
     limits: Limits
     defaults: dict[str, float | int | str | bool]
 

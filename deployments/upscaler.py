@@ -28,6 +28,9 @@ class UpscalerArgs(BaseModel):
         default="auto", description="cpu or cuda; auto takes CUDA where there is one"
     )
     dtype: str = Field(default="auto", description="float32, bfloat16 or float16")
+    draft: str | None = Field(
+        default=None, description="an AutoencoderTiny for intermediate steps, folder or hub id"
+    )
     max_active: int = Field(
         default=4, ge=1, description="pictures that hold memory on the device at once"
     )
@@ -44,28 +47,34 @@ class Upscaler:
         # the application has no use for it.
         from sr_engine.async_engine import AsyncSREngine
         from sr_engine.engine import SREngine
-        from sr_engine.model import load_model
+        from sr_engine.loading import load_model
 
         start_s = time.monotonic()
         if args.threads is not None:
             torch.set_num_threads(args.threads)
-        model = load_model(args.model, device=args.device, dtype=args.dtype)
+        model = load_model(args.model, device=args.device, dtype=args.dtype, draft=args.draft)
         engine = SREngine(model, max_active=args.max_active)
         self._info, self._defaults = model.info, model.defaults
         # A real picture through every network, so that no client pays for what the first one costs.
-        engine.upscale(np.full((16, 16, 3), 128, np.uint8))
+        engine.upscale(np.arange(16 * 16 * 3).reshape(16, 16, 3).astype(np.uint8))
         self._engine = AsyncSREngine(engine)
         self._leave: Callable[[int], None] = os._exit
         logger.info("%s is ready after %.1f s", model.info.name, time.monotonic() - start_s)
 
     async def upscale(
-        self, image: UInt8[np.ndarray, "h w 3"], params: dict[str, Value], request_id: str
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        params: dict[str, Value],
+        request_id: str,
+        timeout_s: float,
     ) -> UpscaleReply:
         """Upscale one picture; cancelling the call takes it out of the engine within one batch.
 
         Args:
             image: 8-bit sRGB samples.
             params: names and values of `UpscaleParams`; what is absent takes the model's default.
+            timeout_s: what is left of the client's time; the engine refuses what would take longer,
+                and drops what has taken longer.
 
         Raises:
             NullscaleError: the engine refused it or failed on it.
@@ -76,6 +85,7 @@ class Upscaler:
             # Arrays arrive read-only, in memory shared with other processes.
             image=np.array(image),
             params=self._defaults.override(params),
+            deadline_s=time.monotonic() + timeout_s,
         )
         try:
             result = await self._engine.upscale(request)
@@ -104,6 +114,7 @@ class Upscaler:
             device=self._info.device,
             dtype=self._info.dtype,
             prompts=self._info.prompts,
+            draft=self._info.draft,
             defaults=self._defaults,
         )
 

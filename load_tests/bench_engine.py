@@ -15,7 +15,7 @@ import torch
 from skimage import data
 
 from sr_engine.engine import SREngine
-from sr_engine.model import load_model
+from sr_engine.loading import load_model
 
 
 def main() -> None:

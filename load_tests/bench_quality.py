@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from sr_engine.engine import SREngine
-from sr_engine.model import load_model
+from sr_engine.loading import load_model
 
 Variant = Mapping[str, str | int | float]
 COLUMNS = {
@@ -125,7 +125,7 @@ def variants(args: argparse.Namespace) -> Iterator[Variant]:
 def fingerprint(engine: SREngine) -> str:
     """Return what changes when the model is trained anew."""
     digest = hashlib.sha256()
-    for network in (engine.model.transformer, engine.model.vae):
+    for network in (engine.model.transformer, engine.model.autoencoder.network):
         for weights in network.state_dict().values():
             digest.update(weights.float().contiguous().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]

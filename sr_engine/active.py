@@ -1,20 +1,22 @@
 """The state of one request under way: its sampler and its open network calls."""
 
+import secrets
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from jaxtyping import UInt8
 from torch import Tensor
 
-from sr_engine.ddnm import Decode, Denoise, Encode, NetworkCall, restore
-from sr_engine.errors import InvalidResult
+from sr_engine.checks import check_picture
+from sr_engine.ddnm import Decode, Denoise, Encode, NetworkCall, Sampler, restore
 from sr_engine.operators import BicubicDownscale
-from sr_engine.plan import OVERLAP_SHARE, canvas_of, tiles_of
-from sr_engine.prompts import PromptEmbeddings
-from sr_engine.request import Consistency, UpscaleRequest, UpscaleResult
+from sr_engine.plan import OVERLAP_SHARE, canvas_of, is_flat, sigmas_of, tiles_of
+from sr_engine.request import MAX_SEED, Consistency, UpscaleRequest, UpscaleResult
 from sr_engine.rounding import RoundedImage, round_consistently, round_plainly
 from sr_engine.runner import Model, Row
-from sr_engine.sampling import sigma_schedule
 from sr_engine.tiling import Tile, blend
 from sr_engine.work import Phase
 
@@ -37,54 +39,61 @@ class OpenCall:
 class ActiveRequest:
     """Cuts what one request's sampler asks for into rows, and sends it their results.
 
-    The rows of a stage are the tiles of its first call, then those of its second, if it has one.
+    The rows of a stage are the tiles of its first call, then those of its second, if it has one. A
+    flat input has no detail to look for: its picture is flat, and there from the start.
 
     Attributes:
         open_calls: what the sampler waits for.
         steps_done: finished denoising steps, of ``steps``.
         picture: the sampler's result [3, H, W], once it has ended.
+        decoded: the last estimate in pixels, on the canvas; None until one was decoded.
     """
 
     def __init__(
         self,
         request: UpscaleRequest,
         model: Model,
-        prompts: tuple[PromptEmbeddings, PromptEmbeddings],
-        seed: int,
     ) -> None:
+        params = request.params
         self.request = request
-        self.seed = seed
+        self.seed = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
         self.started_s = time.monotonic()
-        self.steps = request.params.num_inference_steps
+        self.steps = params.num_inference_steps
         self.steps_done = 0
         self._steps_begun = 0
         self.picture: Tensor | None = None
-        self._prompts = prompts
+        self.decoded: Tensor | None = None
+        negative = params.negative_prompt if params.guidance_scale != 1 else ""
+        self._prompts = [
+            model.encode_prompt(prompt) if prompt else model.empty_prompt
+            for prompt in (params.prompt, negative)
+        ]
         self._info = model.info
         self._y = torch.from_numpy(request.image.copy()).permute(2, 0, 1).to(model.info.device)
-        self._operator = BicubicDownscale(request.image.shape[:2], request.params.scale)
+        self._operator = BicubicDownscale(request.image.shape[:2], params.scale)
         self._canvas = canvas_of(request, model.info)
         cells = [side // model.info.vae_factor for side in self._canvas.size]
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(self.seed)
 
         def draw_noise() -> Tensor:
             noise = torch.randn(model.info.latent_channels, *cells, generator=generator)
             return noise.to(self._y.device)
 
+        self.open_calls: list[OpenCall] = []
+        self._unfinished = 0
+        self._sampler: Sampler | None = None
+        if is_flat(request):
+            height, width = self._operator.image_size
+            self.picture = (self._y[:, :1, :1] / 255).expand(-1, height, width)
+            return
         self._sampler = restore(
             self._y / 255,
             operator=self._operator,
             canvas=self._canvas,
-            sigmas=sigma_schedule(
-                request.params.num_inference_steps,
-                shift=model.shift,
-                start=request.params.strength,
-            ),
+            sigmas=sigmas_of(params, model.info),
             draw_noise=draw_noise,
-            params=request.params,
+            params=params,
         )
-        self.open_calls: list[OpenCall] = []
-        self._unfinished = 0
         self._open_calls(next(self._sampler))
 
     def row(self, number: int) -> Row:
@@ -105,6 +114,9 @@ class ActiveRequest:
         if self._unfinished:
             return
         answers = tuple(self._join(opened) for opened in self.open_calls)
+        if self.request.preview_px and isinstance(self.open_calls[0].call, Decode):
+            self.decoded = answers[0]
+        assert self._sampler is not None
         try:
             calls = self._sampler.send(answers)
         except StopIteration as end:
@@ -118,11 +130,10 @@ class ActiveRequest:
         """Round the picture so that it gives the input back, and report on it.
 
         Raises:
-            InvalidResult: the picture holds NaN or infinity.
+            InvalidResult: it cannot be the answer to this input.
         """
         assert self.picture is not None
-        if not bool(torch.isfinite(self.picture).all()):
-            raise InvalidResult("the model produced a picture with non-finite samples")
+        check_picture(self.picture, self._y, self._operator, self.request.params)
         plain = self.request.params.projection == "none"
         round_ = round_plainly if plain else round_consistently
         rounded: RoundedImage = round_(self.picture, self._y, self._operator)
@@ -141,9 +152,21 @@ class ActiveRequest:
             compute_s=time.monotonic() - self.started_s,
         )
 
+    def preview(self) -> UInt8[np.ndarray, "h w 3"] | None:
+        """Return the last decoded estimate, its longer side at most ``preview_px``."""
+        if self.decoded is None:
+            return None
+        picture = self._canvas.crop(self.decoded)
+        shrink = min(1.0, self.request.preview_px / max(picture.shape[-2:]))
+        height, width = (max(1, round(side * shrink)) for side in picture.shape[-2:])
+        small = F.interpolate(picture[None], (height, width), mode="area")[0]
+        levels = (255 * small).round().clamp(0, 255).to(torch.uint8)
+        return levels.permute(1, 2, 0).cpu().numpy()
+
     def close(self) -> None:
         """Drop the sampler and every tensor it holds."""
-        self._sampler.close()
+        if self._sampler is not None:
+            self._sampler.close()
         self.open_calls.clear()
 
     def _open_calls(self, calls: tuple[NetworkCall, ...]) -> None:

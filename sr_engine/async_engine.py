@@ -1,4 +1,4 @@
-"""The engine behind one thread: commands in, futures and step events out."""
+"""The engine behind one thread: commands in, futures and event streams out."""
 
 import asyncio
 import contextlib
@@ -6,26 +6,29 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from sr_engine.engine import Event, RequestFailure, SREngine, StepEvent
-from sr_engine.errors import EngineDead, NullscaleError
+from sr_engine.engine import SREngine
+from sr_engine.errors import EngineDead, EngineDraining, NullscaleError
+from sr_engine.events import Event, Progress, QueuedEvent, RequestFailure, StepEvent
 from sr_engine.request import UpscaleRequest, UpscaleResult
 
 logger = logging.getLogger(__name__)
 
 IDLE_WAIT_S = 0.5
+QUEUE_NEWS_S = 0.5
 HEARTBEAT_LIMIT_S = 300.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Caller:
-    """Who waits for a request: results go to ``future`` on ``loop``."""
+    """Who waits for a request: its events and its end go to ``loop``."""
 
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[UpscaleResult]"
-    on_step: Callable[[StepEvent], None]
+    on_event: Callable[[Progress], None]
+    position: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,10 @@ class AsyncSREngine:
         self._heartbeat_limit_s = heartbeat_limit_s
         self._commands: queue.SimpleQueue[_Add | _Abort | _Close] = queue.SimpleQueue()
         self._callers: dict[str, _Caller] = {}
+        self._open = 0  # requests whose coroutine has not ended; of interest to `drain` alone
+        self._open_lock = threading.Lock()
+        self._draining = False
+        self._told_s = 0.0
         self._heartbeat_s = time.monotonic()
         self._death: BaseException | None = None
         self._stopped = False
@@ -65,25 +72,64 @@ class AsyncSREngine:
     async def upscale(
         self,
         request: UpscaleRequest,
-        on_step: Callable[[StepEvent], None] = lambda event: None,
+        on_event: Callable[[Progress], None] = lambda event: None,
     ) -> UpscaleResult:
         """Upscale one picture; cancelling the call takes it out of the engine within one batch.
+
+        Args:
+            on_event: told, on the calling event loop, where the request stands in the queue and
+                each step that it finishes.
 
         Raises:
             NullscaleError: what the request itself ran into.
             EngineDead: the engine ended before it.
+            EngineDraining: the engine takes no more requests.
         """
         self.check_health()
+        with self._open_lock:
+            if self._draining:
+                raise EngineDraining("the engine takes no more requests")
+            self._open += 1
         loop = asyncio.get_running_loop()
-        caller = _Caller(loop, loop.create_future(), on_step)
-        self._commands.put(_Add(request, caller))
+        caller = _Caller(loop, loop.create_future(), on_event)
         try:
+            self._commands.put(_Add(request, caller))
             if self._stopped:
                 raise EngineDead("the engine has stopped") from self._death
             return await caller.future
         except asyncio.CancelledError:
             self._commands.put(_Abort(request.request_id, caller))
             raise
+        finally:
+            with self._open_lock:
+                self._open -= 1
+
+    async def events(self, request: UpscaleRequest) -> AsyncIterator[Progress | UpscaleResult]:
+        """Upscale one picture and yield its events, its result last.
+
+        Closing the iterator early takes the request out of the engine within one batch.
+
+        Raises:
+            NullscaleError: as `upscale`.
+        """
+        news: asyncio.Queue[Progress | None] = asyncio.Queue()
+        work = asyncio.create_task(self.upscale(request, news.put_nowait))
+        work.add_done_callback(lambda done: news.put_nowait(None))
+        try:
+            while (event := await news.get()) is not None:
+                yield event
+            yield await work
+        finally:
+            work.cancel()
+
+    async def drain(self, poll_s: float = 0.05) -> None:
+        """Take no more requests, and return when those that are here have ended."""
+        with self._open_lock:
+            self._draining = True
+        while self._thread.is_alive() and (
+            self._open or self._callers or not self._commands.empty()
+        ):
+            await asyncio.sleep(poll_s)
 
     def check_health(self) -> None:
         """Do nothing while the engine lives.
@@ -107,6 +153,7 @@ class AsyncSREngine:
             while self._take_commands():
                 self._heartbeat_s = time.monotonic()
                 self._step()
+                self._tell_queue()
         except BaseException as err:
             logger.critical("the engine's thread has ended", exc_info=err)
             self._death = err
@@ -131,6 +178,7 @@ class AsyncSREngine:
             except queue.Empty:
                 return True
             idle = False
+            self._told_s = 0.0
             if isinstance(command, _Close):
                 return False
             if isinstance(command, _Abort):
@@ -143,6 +191,17 @@ class AsyncSREngine:
         # Its own scope: a thread that waits must not keep the last picture alive.
         if self._engine.has_work():
             self._deliver(*self._engine.step())
+
+    def _tell_queue(self) -> None:
+        """Tell those that wait where they stand, where that has changed."""
+        if time.monotonic() - self._told_s < QUEUE_NEWS_S:
+            return
+        self._told_s = time.monotonic()
+        for event in self._engine.queue():
+            caller = self._callers[event.request_id]
+            if caller.position != event.position:
+                caller.position = event.position
+                self._deliver(event)
 
     def _add(self, command: _Add) -> None:
         request_id = command.request.request_id
@@ -160,9 +219,9 @@ class AsyncSREngine:
 
     def _deliver(self, *events: Event) -> None:
         for event in events:
-            if isinstance(event, StepEvent):
+            if isinstance(event, StepEvent | QueuedEvent):
                 caller = self._callers[event.request_id]
-                _call(caller.loop, caller.on_step, event)
+                _call(caller.loop, caller.on_event, event)
             else:
                 caller = self._callers.pop(event.request_id)
                 _call(caller.loop, _settle, caller.future, event)

@@ -7,6 +7,7 @@ A checkpoint is a folder in the diffusers format, with ``transformer/``, ``vae/`
 import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ HUB_FILES = (
     "empty_prompt.safetensors",
     "transformer/*.safetensors",
     "vae/*.safetensors",
+    "vae_draft/*.safetensors",
     "text_encoder/*.safetensors",
     "text_encoder_2/*.safetensors",
     "text_encoder_3/*.safetensors",
@@ -49,10 +51,11 @@ SCHEDULER_OPTIONS_UNSUPPORTED = (
 )
 
 
-def find_checkpoint(source: str) -> Path:
+def find_checkpoint(source: str, files: Sequence[str] = HUB_FILES) -> Path:
     """Folder of the checkpoint that `source` names: "bundled", a folder, or a hub id.
 
-    A hub id is downloaded into the hub's own cache, with the token in $HF_TOKEN if there is one.
+    Of a hub id `files` are downloaded into the hub's own cache, with the token in $HF_TOKEN if
+    there is one.
 
     Raises:
         ModelLoadError: nothing can be found under that name; the text says what to do.
@@ -64,7 +67,7 @@ def find_checkpoint(source: str) -> Path:
         return folder
     if not HUB_ID.fullmatch(source):
         raise ModelLoadError(f"{source}: there is no such folder, and it is no hub id (owner/name)")
-    return _download(source)
+    return _download(source, files)
 
 
 def read_config(folder: Path, file: str, class_name: str) -> dict[str, Any]:
@@ -155,12 +158,12 @@ def one_line(err: BaseException) -> str:
     return text if len(text) <= 300 else text[:299] + "…"
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, files: Sequence[str]) -> Path:
     try:
         return Path(
             huggingface_hub.snapshot_download(
                 hub_id,
-                allow_patterns=list(HUB_FILES),
+                allow_patterns=list(files),
                 ignore_patterns=list(HUB_FILES_UNUSED),
                 # False keeps the hub client from looking for other tokens on this machine.
                 token=os.environ.get("HF_TOKEN") or False,

@@ -215,7 +215,7 @@ def describe(consistency: Consistency) -> str:
 
 
 def _load(model: str, device: str, dtype: str) -> "SRModel":
-    from sr_engine.model import load_model
+    from sr_engine.loading import load_model
 
     try:
         return load_model(model, device=device, dtype=dtype)

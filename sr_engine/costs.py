@@ -13,6 +13,9 @@ _TRIALS = 5  # batches of a size before it is judged, by the fastest: noise only
 _AGAIN = 1000  # batches of a kind after which a verdict is reconsidered
 _GUESS_S = MappingProxyType({Phase.DENOISE: 1e-5, Phase.DECODE: 1e-5, Phase.ENCODE: 5e-6})
 
+# A 256-channel activation of 1024² reaches 2³¹ elements at eight rows: the autoencoder stays below.
+ROW_LIMITS = MappingProxyType({Phase.DENOISE: 16, Phase.DECODE: 4, Phase.ENCODE: 4})
+
 
 class Costs:
     """Seconds of a batch by kind and number of rows, and the number of rows to batch at most.

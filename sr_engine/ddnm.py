@@ -41,6 +41,8 @@ class Decode:
     """Asks for the pixels g'(``latents``) [*b, 3, H, W], nominally 0 to 1."""
 
     latents: Tensor
+    draft: bool = False
+    """Whether the cheaper autoencoder will do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Encode:
     """Asks for the latents g(``pixels``), ``pixels`` [*b, 3, H, W] nominally 0 to 1."""
 
     pixels: Tensor
+    draft: bool = False
 
 
 NetworkCall = Denoise | Decode | Encode
@@ -71,7 +74,7 @@ def restore(
         canvas: where the picture stands in what the networks see.
         sigmas: noise levels, from the first to 0.
         draw_noise: returns new unit noise in the shape of the latents.
-        params: projection, λ, η, guidance; whether the start is warm.
+        params: projection, at which steps, λ, η, guidance; whether the start is warm.
 
     Returns:
         The picture, before range and rounding. With every projection but ``none`` it agrees with
@@ -86,8 +89,9 @@ def restore(
         (start,) = yield (Encode(canvas.extend(guess)),)
         x = add_noise(start, x, sigmas[0])
     pinv_latents: Tensor | None = None
-    if params.projection == "latent" and len(sigmas) > 2:
-        (pinv_latents,) = yield (Encode(canvas.extend(pinv_y)),)
+    if params.projection == "latent" and any(projecting_steps(sigmas, params)):
+        # By the autoencoder whose losses it has to cancel.
+        (pinv_latents,) = yield (Encode(canvas.extend(pinv_y), params.draft),)
 
     def onto_measurement(pixels: Tensor) -> Tensor:
         return project(
@@ -99,21 +103,27 @@ def restore(
         )
 
     x0 = x
-    for sigma, sigma_next in pairwise(sigmas):
+    projecting = projecting_steps(sigmas, params)
+    for (sigma, sigma_next), projects in zip(pairwise(sigmas), projecting, strict=True):
         velocity = yield from _velocity(x, sigma, params.guidance_scale)
         x0 = x0_from_velocity(x, velocity, sigma)
         if sigma_next == 0:
             break
         noise = noise_from_velocity(x, velocity, sigma)
-        if params.projection == "latent":
+        if not projects:
+            pass
+        elif params.projection == "latent":
             assert pinv_latents is not None
             x0 = yield from _correct_latents(x0, pinv_latents, operator, canvas, params)
         elif params.projection == "pixel":
-            (pixels,) = yield (Decode(x0),)
-            (x0,) = yield (Encode(onto_measurement(pixels)),)
-        elif params.projection == "residual":
-            (pixels,) = yield (Decode(x0),)
-            projected, unprojected = yield (Encode(onto_measurement(pixels)), Encode(pixels))
+            (pixels,) = yield (Decode(x0, params.draft),)
+            (x0,) = yield (Encode(onto_measurement(pixels), params.draft),)
+        else:
+            (pixels,) = yield (Decode(x0, params.draft),)
+            projected, unprojected = yield (
+                Encode(onto_measurement(pixels), params.draft),
+                Encode(pixels, params.draft),
+            )
             x0 = x0 + projected - unprojected
         if params.rederive:
             noise = (x - (1 - sigma) * x0) / sigma
@@ -121,6 +131,21 @@ def restore(
 
     (pixels,) = yield (Decode(x0),)
     return canvas.crop(pixels if params.projection == "none" else onto_measurement(pixels))
+
+
+def projecting_steps(sigmas: tuple[float, ...], params: UpscaleParams) -> tuple[bool, ...]:
+    """Say of each step whether it ends in a projection that costs network calls.
+
+    The last never does: it ends in pixels.
+    """
+    last = len(sigmas) - 2
+    return tuple(
+        params.projection != "none"
+        and i < last
+        and (last - i) % params.projection_every == 0
+        and sigma > params.projection_above
+        for i, sigma in enumerate(sigmas[:-1])
+    )
 
 
 def _velocity(x: Tensor, sigma: float, guidance_scale: float) -> Sampler:
@@ -139,9 +164,9 @@ def _correct_latents(
     params: UpscaleParams,
 ) -> Sampler:
     """``g(A†y) + λ (x0 − g(A†A g'(x0)))``: the seed repository's Eq. 2."""
-    (pixels,) = yield (Decode(x0),)
+    (pixels,) = yield (Decode(x0, params.draft),)
     seen = operator.pinv(operator.A(canvas.crop(pixels)))
-    (range_latents,) = yield (Encode(canvas.extend(seen)),)
+    (range_latents,) = yield (Encode(canvas.extend(seen), params.draft),)
     return pinv_latents + params.guidance_strength * (x0 - range_latents)
 
 

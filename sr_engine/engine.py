@@ -5,7 +5,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,57 +13,34 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from sr_engine.active import ActiveRequest
-from sr_engine.costs import Costs
-from sr_engine.errors import DeadlineExceeded, EngineError, NullscaleError, RequestAborted
-from sr_engine.plan import canvas_of, plan_stages
-from sr_engine.prompts import PromptEmbeddings
-from sr_engine.request import MAX_SEED, UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.costs import ROW_LIMITS, Costs
+from sr_engine.errors import (
+    DeadlineExceeded,
+    EngineError,
+    InvalidParameter,
+    InvalidResult,
+    RequestAborted,
+)
+from sr_engine.events import Event, QueuedEvent, RequestFailure, StepEvent
+from sr_engine.failures import REQUEST_ERRORS, failure_of
+from sr_engine.plan import plan_stages
+from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
 from sr_engine.runner import Model, Runner
 from sr_engine.scheduler import Scheduler
-from sr_engine.work import Phase, TileTask
+from sr_engine.work import Phase, Plan, TileTask, Variant
 
 logger = logging.getLogger(__name__)
 
-# A 256-channel activation of 1024² reaches 2³¹ elements at eight rows: the autoencoder stays below.
-ROW_LIMITS = {Phase.DENOISE: 16, Phase.DECODE: 4, Phase.ENCODE: 4}
 
+@dataclass(slots=True)
+class _Job:
+    """A request from its arrival to its end; ``active`` once it holds memory."""
 
-@dataclass(frozen=True, slots=True)
-class StepEvent:
-    """A request finished a denoising step.
-
-    Attributes:
-        step: finished steps, from 1 up.
-        of: steps in all.
-        eta_s: expected seconds to the end.
-    """
-
-    request_id: str
-    step: int
-    of: int
-    eta_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class RequestFailure:
-    """A request ended without a result."""
-
-    request_id: str
-    error: NullscaleError
-
-
-Event = StepEvent | UpscaleResult | RequestFailure
-
-# What networks, tokenizers and the maths raise on one request's numbers or for want of memory.
-REQUEST_ERRORS = (
-    NullscaleError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    OSError,
-    ImportError,
-)
+    request: UpscaleRequest
+    plan: Plan
+    arrived_s: float
+    variant: Variant = Variant.BASE
+    active: ActiveRequest | None = None
 
 
 class SREngine:
@@ -87,8 +64,7 @@ class SREngine:
         costs = Costs(limits)
         self.runner = Runner(model, costs)
         self._scheduler = Scheduler(max_active, costs)
-        self._waiting: dict[str, tuple[UpscaleRequest, float]] = {}
-        self._active: dict[str, tuple[ActiveRequest, float]] = {}
+        self._jobs: dict[str, _Job] = {}
 
     @property
     def model(self) -> Model:
@@ -100,25 +76,32 @@ class SREngine:
 
         Raises:
             EngineError: a request of that id is here already.
+            InvalidParameter: it asks for a draft where the model has none.
             DeadlineExceeded: it could not be done in time under the present load.
         """
         request_id, now_s = request.request_id, self._clock()
-        if request_id in self._waiting or request_id in self._active:
+        if request_id in self._jobs:
             raise EngineError(f"request {request_id} is here already")
         info = self.model.info
-        plan = plan_stages(request.params, canvas_of(request, info), info)
+        if request.params.draft and not info.draft:
+            raise InvalidParameter("draft", "this model has no draft autoencoder")
+        plan = plan_stages(request, info)
         if request.deadline_s is not None:
             needs_s = self._scheduler.completion_s(plan, priority=request.priority)
             if now_s + needs_s > request.deadline_s:
                 raise DeadlineExceeded(f"request {request_id} would take {needs_s:.1f} s")
-        self._waiting[request_id] = (request, time.monotonic())
-        self._scheduler.add(
-            request_id, plan, priority=request.priority, deadline_s=request.deadline_s
-        )
+        self._queue(_Job(request, plan, time.monotonic()))
+
+    def queue(self) -> list[QueuedEvent]:
+        """Return where each waiting request stands, in the order in which they will be taken up."""
+        return [
+            QueuedEvent(request_id, position, eta_s)
+            for position, (request_id, eta_s) in enumerate(self._scheduler.queue())
+        ]
 
     def abort(self, request_id: str) -> list[Event]:
         """Take a request out, wherever it stands; return its last event, none if it was gone."""
-        if not self._scheduler.remove(request_id):
+        if request_id not in self._jobs:
             return []
         self._forget(request_id)
         return [RequestFailure(request_id, RequestAborted(f"request {request_id} was aborted"))]
@@ -133,13 +116,9 @@ class SREngine:
         events = [*self._drop_overdue(), *self._admit()]
         for task, output in self._run(self._scheduler.next_batch(), events):
             # An earlier tile of the same request may have failed it within this very loop.
-            if task.request_id in self._active:
+            if self._is_active(task.request_id):
                 with self._blame(task.request_id, events):
-                    active, arrived_s = self._active[task.request_id]
-                    done = active.steps_done
-                    active.complete(task.row, output)
-                    if self._scheduler.complete(task):
-                        self._advance(active, arrived_s, done, events)
+                    self._complete(task, output, events)
         return events
 
     def upscale(
@@ -168,15 +147,22 @@ class SREngine:
                         return event
                     if isinstance(event, RequestFailure):
                         raise event.error
-                    on_step(event)
+                    if isinstance(event, StepEvent):
+                        on_step(event)
         finally:
             # Only where it was interrupted is there anything left to take out.
             self.abort(request.request_id)
 
+    def _queue(self, job: _Job) -> None:
+        request = job.request
+        self._jobs[request.request_id] = job
+        self._scheduler.add(
+            request.request_id, job.plan, priority=request.priority, deadline_s=request.deadline_s
+        )
+
     def _drop_overdue(self) -> list[Event]:
         late = self._scheduler.overdue(self._clock())
         for request_id in late:
-            self._scheduler.remove(request_id)
             self._forget(request_id)
         return [
             RequestFailure(i, DeadlineExceeded(f"request {i} missed its deadline")) for i in late
@@ -185,17 +171,18 @@ class SREngine:
     def _admit(self) -> list[Event]:
         events: list[Event] = []
         for request_id in self._scheduler.admit():
-            request, arrived_s = self._waiting.pop(request_id)
             with self._blame(request_id, events):
-                self._active[request_id] = (self._activate(request), arrived_s)
+                job = self._jobs[request_id]
+                job.active = ActiveRequest(job.request, self.model)
+                self._end_if_done(job, events)
         return events
 
     def _run(self, batch: list[TileTask], events: list[Event]) -> list[tuple[TileTask, Tensor]]:
         """Run a batch; where that fails, each row alone, so that only a bad one's request does."""
-        batch = [task for task in batch if task.request_id in self._active]
+        batch = [task for task in batch if self._is_active(task.request_id)]
         if not batch:
             return []
-        rows = [self._active[task.request_id][0].row(task.row) for task in batch]
+        rows = [self._active(task.request_id).row(task.row) for task in batch]
         if len(batch) == 1:
             with self._blame(batch[0].request_id, events):
                 return [(batch[0], self.runner.run(batch[0].kind, rows)[0])]
@@ -208,6 +195,15 @@ class SREngine:
             logger.warning("a batch of %d rows failed (%s): one at a time", len(batch), err)
         return [pair for task in batch for pair in self._run([task], events)]
 
+    def _is_active(self, request_id: str) -> bool:
+        job = self._jobs.get(request_id)
+        return job is not None and job.active is not None
+
+    def _active(self, request_id: str) -> ActiveRequest:
+        active = self._jobs[request_id].active
+        assert active is not None
+        return active
+
     @contextmanager
     def _blame(self, request_id: str, events: list[Event]) -> Iterator[None]:
         """Make what goes wrong inside the failure of one request, unless the device is lost."""
@@ -216,47 +212,52 @@ class SREngine:
         except torch.AcceleratorError:
             # The context is gone for every request to come: only a new process helps.
             raise
-        except REQUEST_ERRORS as err:
-            self._scheduler.remove(request_id)
+        except InvalidResult as err:
+            job = self._jobs[request_id]
             self._forget(request_id)
-            events.append(_failure(request_id, err))
+            if job.variant is Variant.FLOAT32 or self.model.info.dtype == "float32":
+                events.append(RequestFailure(request_id, err))
+            else:
+                logger.warning("request %s: %s; once more in float32", request_id, err)
+                self._queue(self._in_float32(job))
+        except REQUEST_ERRORS as err:
+            self._forget(request_id)
+            events.append(failure_of(request_id, err))
 
-    def _activate(self, request: UpscaleRequest) -> ActiveRequest:
-        params = request.params
-        seed = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
-        negative = params.negative_prompt if params.guidance_scale != 1 else ""
-        prompts = self._embed(params.prompt), self._embed(negative)
-        return ActiveRequest(request, self.model, prompts, seed)
+    def _in_float32(self, job: _Job) -> _Job:
+        request, info = job.request, self.model.info
+        if job.active is not None:
+            params = replace(request.params, seed=job.active.seed)
+            request = replace(request, params=params)
+        plan = plan_stages(request, info, Variant.FLOAT32)
+        return _Job(request, plan, job.arrived_s, Variant.FLOAT32)
 
-    def _embed(self, prompt: str) -> PromptEmbeddings:
-        return self.model.encode_prompt(prompt) if prompt else self.model.empty_prompt
-
-    def _advance(
-        self, active: ActiveRequest, arrived_s: float, done: int, events: list[Event]
-    ) -> None:
-        request_id = active.request.request_id
+    def _complete(self, task: TileTask, output: Tensor, events: list[Event]) -> None:
+        """Hand a row its result; report where that ends a step or the request."""
+        request_id, active = task.request_id, self._active(task.request_id)
+        done = active.steps_done
+        active.complete(task.row, output)
+        if not self._scheduler.complete(task):
+            return
         if active.steps_done > done:
             spent_s = time.monotonic() - active.started_s
             eta_s = spent_s / active.steps_done * (active.steps - active.steps_done)
-            events.append(StepEvent(request_id, active.steps_done, active.steps, eta_s))
-        if active.picture is None:
-            return
-        events.append(active.result(arrived_s))
-        self._scheduler.remove(request_id)
-        self._forget(request_id)
+            step = active.steps_done, active.steps, eta_s
+            events.append(StepEvent(request_id, *step, active.preview()))
+        self._end_if_done(self._jobs[request_id], events)
+
+    def _end_if_done(self, job: _Job, events: list[Event]) -> None:
+        if job.active is not None and job.active.picture is not None:
+            events.append(job.active.result(job.arrived_s))
+            self._forget(job.request.request_id)
 
     def _forget(self, request_id: str) -> None:
-        self._waiting.pop(request_id, None)
-        entry = self._active.pop(request_id, None)
-        if entry is not None:
-            entry[0].close()
-
-
-def _failure(request_id: str, err: Exception) -> RequestFailure:
-    if isinstance(err, NullscaleError):
-        return RequestFailure(request_id, err)
-    logger.error("request %s failed in the model", request_id, exc_info=err)
-    error = EngineError("the model failed on this request")
-    # Its traceback would keep the failed batch's tensors alive.
-    error.__cause__ = err.with_traceback(None)
-    return RequestFailure(request_id, error)
+        self._scheduler.remove(request_id)
+        job = self._jobs.pop(request_id, None)
+        if job is None or job.active is None:
+            return
+        job.active.close()
+        if job.variant is Variant.FLOAT32 and not any(
+            other.variant is Variant.FLOAT32 for other in self._jobs.values()
+        ):
+            self.model.release_float32()

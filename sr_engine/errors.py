@@ -9,6 +9,7 @@ NullscaleError
 ├── ModelLoadError          the checkpoint cannot be found, read or used
 └── EngineError
     ├── EngineDead          the engine's thread has ended; nothing more will be done
+    ├── EngineDraining      the engine takes no more requests
     ├── RequestAborted      the request was taken out of the engine before it ended
     ├── DeadlineExceeded    the request's deadline passed
     └── InvalidResult       the model produced numbers that are no picture
@@ -64,6 +65,10 @@ class EngineError(NullscaleError):
 
 class EngineDead(EngineError):
     """The engine's thread has ended; nothing more will be done."""
+
+
+class EngineDraining(EngineError):
+    """The engine takes no more requests."""
 
 
 class RequestAborted(EngineError):

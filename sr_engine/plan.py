@@ -1,10 +1,12 @@
 """What a request will ask of the networks, known before it starts."""
 
+from sr_engine.ddnm import projecting_steps
 from sr_engine.model import ModelInfo
 from sr_engine.operators import BicubicDownscale, Canvas
 from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.sampling import sigma_schedule
 from sr_engine.tiling import Tile, cover
-from sr_engine.work import Kind, Phase, Plan, Stage
+from sr_engine.work import Kind, Phase, Plan, Stage, Variant
 
 OVERLAP_SHARE = 8
 """Neighbouring tiles share at least an eighth of their side."""
@@ -20,6 +22,17 @@ def canvas_of(request: UpscaleRequest, info: ModelInfo) -> Canvas:
     return Canvas(operator.image_size, info.multiple_px)
 
 
+def is_flat(request: UpscaleRequest) -> bool:
+    """Say whether a request needs no network: one colour all over stays that colour."""
+    image = request.image
+    return request.params.projection != "none" and bool((image == image[:1, :1]).all())
+
+
+def sigmas_of(params: UpscaleParams, info: ModelInfo) -> tuple[float, ...]:
+    """Return the noise levels of a request's run."""
+    return sigma_schedule(params.num_inference_steps, shift=info.shift, start=params.strength)
+
+
 def tiles_of(phase: Phase, canvas: Canvas, info: ModelInfo) -> tuple[Tile, ...]:
     """Cover a canvas by the tiles of a phase, in latent cells.
 
@@ -32,26 +45,30 @@ def tiles_of(phase: Phase, canvas: Canvas, info: ModelInfo) -> tuple[Tile, ...]:
     return cover(height, width, side, side // OVERLAP_SHARE)
 
 
-def plan_stages(params: UpscaleParams, canvas: Canvas, info: ModelInfo) -> Plan:
-    """Return the stages of `sr_engine.ddnm.restore` on a canvas, in its order."""
+def plan_stages(request: UpscaleRequest, info: ModelInfo, variant: Variant = Variant.BASE) -> Plan:
+    """Return the stages of `sr_engine.ddnm.restore` on a request's canvas, in its order.
 
-    def stage(phase: Phase, calls: int = 1) -> Stage:
+    ``variant`` stands for all networks but those of a draft.
+    """
+    if is_flat(request):
+        return ()
+    params, canvas = request.params, canvas_of(request, info)
+
+    def stage(phase: Phase, which: Variant, calls: int = 1) -> Stage:
         tiles = tiles_of(phase, canvas, info)
-        return Stage(Kind(phase, tiles[0].height, tiles[0].width), calls * len(tiles))
+        return Stage(Kind(phase, tiles[0].height, tiles[0].width, which), calls * len(tiles))
 
-    encode, decode = stage(Phase.ENCODE), stage(Phase.DECODE)
-    denoise = stage(Phase.DENOISE, 1 if params.guidance_scale == 1 else 2)
-    correction: dict[str, Plan] = {
-        "none": (),
-        "latent": (decode, encode),
-        "pixel": (decode, encode),
-        "residual": (decode, stage(Phase.ENCODE, 2)),
-    }
-    steps = params.num_inference_steps
-    beforehand = (params.strength < 1) + (params.projection == "latent" and steps > 1)
-    return (
-        *beforehand * (encode,),
-        *(steps - 1) * (denoise, *correction[params.projection]),
-        denoise,
-        decode,
-    )
+    which = Variant.DRAFT if params.draft else variant
+    encode, decode = stage(Phase.ENCODE, which), stage(Phase.DECODE, which)
+    denoise = stage(Phase.DENOISE, variant, 1 if params.guidance_scale == 1 else 2)
+    twice = params.projection == "residual"
+    correction = (decode, stage(Phase.ENCODE, which, 2) if twice else encode)
+    projecting = projecting_steps(sigmas_of(params, info), params)
+    plan: list[Stage] = []
+    if params.strength < 1:
+        plan.append(stage(Phase.ENCODE, variant))
+    if params.projection == "latent" and any(projecting):
+        plan.append(encode)
+    for projects in projecting:
+        plan += (denoise, *correction) if projects else (denoise,)
+    return (*plan, stage(Phase.DECODE, variant))

@@ -19,6 +19,7 @@ MAX_STEPS = 1000
 MAX_SCALE = 16.0
 MAX_PROMPT_CHARS = 2000
 MAX_PRIORITY = 16
+MAX_PREVIEW_PX = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,10 @@ class UpscaleParams:
         rederive: take the noise of a step from the corrected estimate, as the seed repository does.
         strength: the noise level σ to start at, above 0 to 1; below 1 the start is the noised
             encoding of the input's interpolation, made consistent, instead of pure noise.
+        projection_every: project at every k-th step only, counted back from the last, which always
+            ends in a projection; 1 to 1000.
+        projection_above: and only at noise levels σ above this, 0 to 1.
+        draft: project through the model's cheaper autoencoder at all steps but the last.
 
     Raises:
         InvalidParameter: one of them is out of range or of the wrong type.
@@ -56,6 +61,9 @@ class UpscaleParams:
     eta: float = 0.85
     rederive: bool = False
     strength: float = 1.0
+    projection_every: int = 1
+    projection_above: float = 0.0
+    draft: bool = False
 
     def __post_init__(self) -> None:
         if self.scale != 1:
@@ -70,9 +78,12 @@ class UpscaleParams:
         if self.projection not in get_args(Projection):
             raise InvalidParameter("projection", f"must be one of {get_args(Projection)}")
         _check_number("eta", self.eta, 0, 1)
-        if not isinstance(self.rederive, bool):
-            raise InvalidParameter("rederive", "must be true or false")
+        for name in ("rederive", "draft"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidParameter(name, "must be true or false")
         _check_number("strength", self.strength, 1e-3, 1)
+        _check_whole("projection_every", self.projection_every, 1, MAX_STEPS)
+        _check_number("projection_above", self.projection_above, 0, 1)
 
     def override(self, given: Mapping[str, Value | None]) -> "UpscaleParams":
         """Return these parameters with those of ``given`` that are not None in their place.
@@ -97,10 +108,11 @@ class UpscaleRequest:
         priority: each step up halves the work that counts against it in the order of service,
             −16 to 16.
         deadline_s: on the engine's clock, `time.monotonic`; once passed, the request is dropped.
+        preview_px: longer side of the previews that its events bring, 0 to 1024; 0 brings none.
 
     Raises:
         InvalidImage: the array is no such picture.
-        InvalidParameter: the priority or the deadline is no such number.
+        InvalidParameter: the priority, the deadline or the previews' side is no such number.
     """
 
     request_id: str
@@ -108,6 +120,7 @@ class UpscaleRequest:
     params: UpscaleParams
     priority: int = 0
     deadline_s: float | None = None
+    preview_px: int = 0
 
     def __post_init__(self) -> None:
         shape = self.image.shape
@@ -116,6 +129,7 @@ class UpscaleRequest:
         _check_whole("priority", self.priority, -MAX_PRIORITY, MAX_PRIORITY)
         if self.deadline_s is not None and not math.isfinite(self.deadline_s):
             raise InvalidParameter("deadline_s", "must be a finite number")
+        _check_whole("preview_px", self.preview_px, 0, MAX_PREVIEW_PX)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

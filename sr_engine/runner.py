@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ from sr_engine.costs import Costs
 from sr_engine.model import ModelInfo
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
-from sr_engine.work import Kind, Phase
+from sr_engine.work import Kind, Phase, Variant
 
 logger = logging.getLogger(__name__)
 
@@ -26,27 +26,35 @@ class Model(Protocol):
     info: ModelInfo
     defaults: UpscaleParams
     empty_prompt: PromptEmbeddings
-    shift: float
 
     def velocity(
         self,
         latents: Float[Tensor, "b c h w"],
         sigmas: Float[Tensor, " b"],
         prompts: Sequence[PromptEmbeddings],
+        variant: Variant = Variant.BASE,
     ) -> Float[Tensor, "b c h w"]:
         """Return dx/dσ at each row's own noise level."""
         ...
 
-    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+    def decode(
+        self, latents: Float[Tensor, "b c h w"], variant: Variant = Variant.BASE
+    ) -> Float[Tensor, "b 3 H W"]:
         """Return g'(latents), nominally 0 to 1."""
         ...
 
-    def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+    def encode(
+        self, pixels: Float[Tensor, "b 3 H W"], variant: Variant = Variant.BASE
+    ) -> Float[Tensor, "b c h w"]:
         """Return g(pixels)."""
         ...
 
     def encode_prompt(self, prompt: str) -> PromptEmbeddings:
         """Return a prompt's embeddings."""
+        ...
+
+    def release_float32(self) -> None:
+        """Drop what `Variant.FLOAT32` keeps in memory."""
         ...
 
 
@@ -77,7 +85,7 @@ class Runner:
             # What was queued before must not count as this batch's.
             self._synchronise(rows[0].value)
             started = time.perf_counter()
-            results = self._call(kind.phase, rows)
+            results = self._call(kind, rows)
             self._synchronise(results)
             seconds = time.perf_counter() - started
             self.seconds[kind.phase] += seconds
@@ -93,15 +101,13 @@ class Runner:
         half = len(rows) // 2
         return self.run(kind, rows[:half]) + self.run(kind, rows[half:])
 
-    def _call(self, phase: Phase, rows: Sequence[Row]) -> Tensor:
+    def _call(self, kind: Kind, rows: Sequence[Row]) -> Tensor:
         batch = torch.stack([row.value for row in rows])
-        if phase is Phase.DENOISE:
+        if kind.phase is Phase.DENOISE:
             sigmas = torch.tensor([row.sigma for row in rows], device=batch.device)
-            return self.model.velocity(batch, sigmas, [row.prompt for row in rows])
-        network: Callable[[Tensor], Tensor] = (
-            self.model.decode if phase is Phase.DECODE else self.model.encode
-        )
-        return network(batch)
+            return self.model.velocity(batch, sigmas, [row.prompt for row in rows], kind.variant)
+        network = self.model.decode if kind.phase is Phase.DECODE else self.model.encode
+        return network(batch, kind.variant)
 
     @staticmethod
     def _synchronise(tensor: Tensor) -> None:

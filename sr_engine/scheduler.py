@@ -111,7 +111,8 @@ class Scheduler:
         while self._waiting and (entry := self._next_admitted()) is not None:
             del self._waiting[entry.request_id]
             self._active[entry.request_id] = entry
-            self._begin_stage(entry)
+            if entry.plan:
+                self._begin_stage(entry)
             admitted.append(entry.request_id)
         return admitted
 
@@ -164,6 +165,17 @@ class Scheduler:
             if self._is_here(entry):
                 late.append(entry.request_id)
         return late
+
+    def queue(self) -> list[tuple[str, float]]:
+        """Return those that wait, least work first, each with the seconds until its end."""
+        waiting = sorted(self._waiting.values(), key=lambda entry: (entry.rank, entry.number))
+        active = sorted(entry.work_s for entry in self._active.values())
+        places = max(0, len(active) + 1 - self._max_active)
+        ahead_s, found = sum(active[:places]), []
+        for entry in waiting:
+            ahead_s += entry.work_s
+            found.append((entry.request_id, ahead_s))
+        return found
 
     def service_s(self, plan: Plan) -> float:
         """Return the seconds that a request would take alone."""

@@ -13,12 +13,21 @@ class Phase(Enum):
     ENCODE = "encode"
 
 
+class Variant(Enum):
+    """Which of a model's networks compute a row; `DRAFT` has an autoencoder only."""
+
+    BASE = "base"
+    DRAFT = "draft"
+    FLOAT32 = "float32"
+
+
 class Kind(NamedTuple):
     """What the rows of a batch have in common: the phase, and the tile's sides in latent cells."""
 
     phase: Phase
     height: int
     width: int
+    variant: Variant = Variant.BASE
 
     @property
     def cells(self) -> int:

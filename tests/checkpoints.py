@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+)
 from safetensors.torch import save_file
 from transformers import (
     CLIPTextConfig,
@@ -92,6 +97,17 @@ def tiny_vae() -> AutoencoderKL:
         use_quant_conv=False,
         use_post_quant_conv=False,
         mid_block_add_attention=False,
+    )
+
+
+def tiny_draft(latent_channels: int = LATENT_CHANNELS, stages: int = 3) -> AutoencoderTiny:
+    """TAESD's architecture for the latents of `tiny_vae`."""
+    return AutoencoderTiny(
+        latent_channels=latent_channels,
+        encoder_block_out_channels=(8,) * stages,
+        decoder_block_out_channels=(8,) * stages,
+        num_encoder_blocks=(1,) * stages,
+        num_decoder_blocks=(1,) * stages,
     )
 
 

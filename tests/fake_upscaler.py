@@ -63,13 +63,16 @@ class FakeUpscaler:
             device="cpu",
             dtype="float32",
             prompts=prompts,
+            draft=False,
             defaults=UpscaleParams(num_inference_steps=5),
         )
 
     async def _upscale(
-        self, image: np.ndarray, params: dict[str, Any], request_id: str
+        self, image: np.ndarray, params: dict[str, Any], request_id: str, timeout_s: float
     ) -> UpscaleReply:
-        self.calls.append({"params": params, "image": image, "request_id": request_id})
+        self.calls.append(
+            {"params": params, "image": image, "request_id": request_id, "timeout_s": timeout_s}
+        )
         await asyncio.sleep(self.delay_s)
         if self.errors:
             raise self.errors.pop(0)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sr_engine.engine import SREngine
-from sr_engine.model import load_model
+from sr_engine.loading import load_model
 
 PHOTO = Path(__file__).parents[1] / "examples" / "coffee.png"
 

@@ -14,8 +14,8 @@ from deployments.schemas import ModelDescription, UpscaleReply
 from deployments.upscaler import Upscaler, UpscalerArgs
 from sr_engine import errors
 from sr_engine.engine import SREngine
-from sr_engine.errors import EngineDead, InvalidParameter
-from sr_engine.model import load_model
+from sr_engine.errors import DeadlineExceeded, EngineDead, InvalidParameter
+from sr_engine.loading import load_model
 from sr_engine.request import UpscaleParams
 
 PICTURE = np.random.default_rng(0).integers(60, 200, (9, 7, 3), dtype=np.uint8)
@@ -36,7 +36,7 @@ def upscaler(checkpoint: Path) -> Iterator[Upscaler]:
 async def test_a_reply_is_what_the_engine_makes(upscaler: Upscaler, checkpoint: Path) -> None:
     arrived = PICTURE.copy()
     arrived.flags.writeable = False  # as Ray hands it over
-    reply = await upscaler.upscale(arrived, {"seed": 3, "num_inference_steps": 2}, "a")
+    reply = await upscaler.upscale(arrived, {"seed": 3, "num_inference_steps": 2}, "a", 60.0)
     engine = SREngine(load_model(str(checkpoint), device="cpu"))
     expected = engine.upscale(PICTURE, UpscaleParams(seed=3, num_inference_steps=2))
     np.testing.assert_array_equal(reply.image, expected.image)
@@ -47,7 +47,10 @@ async def test_a_reply_is_what_the_engine_makes(upscaler: Upscaler, checkpoint: 
 
 async def test_one_id_used_twice_is_two_requests(upscaler: Upscaler) -> None:
     replies = await asyncio.gather(
-        *(upscaler.upscale(PICTURE, {"seed": s, "num_inference_steps": 1}, "same") for s in (1, 2))
+        *(
+            upscaler.upscale(PICTURE, {"seed": s, "num_inference_steps": 1}, "same", 60.0)
+            for s in (1, 2)
+        )
     )
     assert [reply.seed for reply in replies] == [1, 2]
     upscaler.check_health()
@@ -55,12 +58,14 @@ async def test_one_id_used_twice_is_two_requests(upscaler: Upscaler) -> None:
 
 async def test_cancelling_frees_the_engine(upscaler: Upscaler) -> None:
     # The longest job there is; with it in the way, the next would take minutes.
-    endless = asyncio.create_task(upscaler.upscale(PICTURE, {"num_inference_steps": 1000}, "a"))
+    endless = asyncio.create_task(
+        upscaler.upscale(PICTURE, {"num_inference_steps": 1000}, "a", 1e5)
+    )
     await asyncio.sleep(0.2)
     endless.cancel()
     with pytest.raises(asyncio.CancelledError):
         await endless
-    reply = await upscaler.upscale(PICTURE, {"seed": 1, "num_inference_steps": 1}, "b")
+    reply = await upscaler.upscale(PICTURE, {"seed": 1, "num_inference_steps": 1}, "b", 60.0)
     assert reply.image.shape == (36, 28, 3)
 
 
@@ -74,9 +79,14 @@ async def test_it_describes_its_model(upscaler: Upscaler, checkpoint: Path) -> N
     assert not description.prompts and description.parameters > 0
 
 
+async def test_what_would_take_too_long_is_refused_at_once(upscaler: Upscaler) -> None:
+    with pytest.raises(DeadlineExceeded, match="would take"):
+        await upscaler.upscale(PICTURE, {"num_inference_steps": 1000}, "a", 0.01)
+
+
 async def test_parameters_are_checked_here_too(upscaler: Upscaler) -> None:
     with pytest.raises(InvalidParameter, match="eta"):
-        await upscaler.upscale(PICTURE, {"eta": 2.0}, "a")
+        await upscaler.upscale(PICTURE, {"eta": 2.0}, "a", 60.0)
 
 
 async def test_a_dead_engine_is_unhealthy(upscaler: Upscaler) -> None:
@@ -90,7 +100,7 @@ async def test_a_dead_engine_is_unhealthy(upscaler: Upscaler) -> None:
     left: list[int] = []
     upscaler._leave = left.append
     with pytest.raises(EngineDead):
-        await upscaler.upscale(PICTURE, {}, "a")
+        await upscaler.upscale(PICTURE, {}, "a", 60.0)
     assert left == [1]
 
 

@@ -1,8 +1,10 @@
 """The engine's thread: results, cancellation, death."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from fakes import FakeModel
 from torch import Tensor
 
 from sr_engine.async_engine import AsyncSREngine
-from sr_engine.engine import SREngine, StepEvent
-from sr_engine.errors import EngineDead, EngineError
-from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.engine import SREngine
+from sr_engine.errors import EngineDead, EngineDraining, EngineError
+from sr_engine.events import Progress, QueuedEvent, StepEvent
+from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.work import Variant
 
 
 class Gated(FakeModel):
@@ -24,14 +28,14 @@ class Gated(FakeModel):
         self.gate = threading.Event()
         self.reached = threading.Event()
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, variant: Variant = Variant.BASE) -> Tensor:
         self.reached.set()
         assert self.gate.wait(20)
-        return super().decode(latents)
+        return super().decode(latents, variant)
 
 
 def request(request_id: str, seed: int = 1) -> UpscaleRequest:
-    image = np.full((6, 6, 3), 90, np.uint8)
+    image = np.arange(6 * 6 * 3, dtype=np.uint8).reshape(6, 6, 3)
     params = UpscaleParams(num_inference_steps=3, scale=2, seed=seed)
     return UpscaleRequest(request_id=request_id, image=image, params=params)
 
@@ -47,15 +51,15 @@ def gated() -> Iterator[tuple[Gated, AsyncSREngine]]:
 
 async def test_many_callers_each_get_their_own() -> None:
     engine = AsyncSREngine(SREngine(FakeModel()))
-    steps: list[StepEvent] = []
+    events: list[Progress] = []
     done = await asyncio.gather(
-        *(engine.upscale(request(str(i), seed=i), steps.append) for i in range(6))
+        *(engine.upscale(request(str(i), seed=i), events.append) for i in range(6))
     )
     await asyncio.sleep(0)
     engine.close()
     assert [r.request_id for r in done] == [str(i) for i in range(6)]
     assert [r.seed for r in done] == list(range(6))
-    assert len(steps) == 18
+    assert sum(isinstance(event, StepEvent) for event in events) == 18
 
 
 async def test_an_id_in_use_fails_the_second_request_alone(
@@ -107,8 +111,59 @@ async def test_an_idle_engine_stays_healthy() -> None:
         await engine.upscale(request("late"))
 
 
+async def test_events_tell_of_the_queue_the_steps_and_the_end() -> None:
+    model = Gated()
+    engine = AsyncSREngine(SREngine(model, max_active=1))
+    first = asyncio.create_task(engine.upscale(request("a")))
+    await asyncio.to_thread(model.reached.wait, 10)
+    second = asyncio.create_task(collect(engine, request("b")))
+    third = asyncio.create_task(collect(engine, request("c")))
+    await asyncio.sleep(0.05)
+    model.gate.set()
+    await first
+    for position, events in enumerate((await second, await third)):
+        queued = [e.position for e in events if isinstance(e, QueuedEvent)]
+        assert queued == sorted(queued, reverse=True)
+        assert queued[0] == position
+        assert [e.step for e in events if isinstance(e, StepEvent)] == [1, 2, 3]
+        assert isinstance(events[-1], UpscaleResult)
+    engine.close()
+
+
+async def collect(engine: AsyncSREngine, given: UpscaleRequest) -> list[Progress | UpscaleResult]:
+    return [event async for event in engine.events(given)]
+
+
+async def test_leaving_the_events_takes_the_request_out() -> None:
+    engine = AsyncSREngine(SREngine(FakeModel()))
+    long = replace(request("a"), params=UpscaleParams(num_inference_steps=1000, scale=2, seed=1))
+    async with contextlib.aclosing(engine.events(long)) as events:
+        async for event in events:
+            if isinstance(event, StepEvent):
+                break
+    await asyncio.wait_for(engine.drain(), 10)
+    assert not engine._engine.has_work()
+    engine.close()
+
+
+async def test_draining_finishes_what_is_here_and_takes_no_more(
+    gated: tuple[Gated, AsyncSREngine],
+) -> None:
+    model, engine = gated
+    first = asyncio.create_task(engine.upscale(request("a")))
+    await asyncio.to_thread(model.reached.wait, 10)
+    draining = asyncio.create_task(engine.drain())
+    await asyncio.sleep(0.01)
+    with pytest.raises(EngineDraining):
+        await engine.upscale(request("b"))
+    assert not draining.done()
+    model.gate.set()
+    assert (await first).request_id == "a"
+    await asyncio.wait_for(draining, 10)
+
+
 class Dying(FakeModel):
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, variant: Variant = Variant.BASE) -> Tensor:
         raise SystemError("the driver is gone")
 
 

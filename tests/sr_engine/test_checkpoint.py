@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sr_engine.checkpoint import BUNDLED_FOLDER, find_checkpoint
 from sr_engine.errors import ModelLoadError
-from sr_engine.model import load_model
+from sr_engine.loading import load_model
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

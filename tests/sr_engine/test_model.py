@@ -5,14 +5,28 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import CONTEXT_DIM, LATENT_CHANNELS, NATIVE_PX, POOLED_DIM, write_checkpoint
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from checkpoints import (
+    CONTEXT_DIM,
+    LATENT_CHANNELS,
+    NATIVE_PX,
+    POOLED_DIM,
+    tiny_draft,
+    write_checkpoint,
+)
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+)
 from torch import Tensor
 
-from sr_engine.errors import PromptUnsupported
-from sr_engine.model import SRModel, load_model, memory_estimate
+from sr_engine.errors import ModelLoadError, PromptUnsupported
+from sr_engine.loading import load_model
+from sr_engine.model import SRModel, memory_estimate
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
+from sr_engine.work import Variant
 
 MEDIUM = {
     "sample_size": 128,
@@ -149,7 +163,7 @@ def test_bfloat16_inside_float32_outside(tiny_checkpoint: Path, model: SRModel) 
     x, sigmas = latents(2), torch.tensor([0.9, 0.3])
     ours = half.velocity(x, sigmas, [half.empty_prompt] * 2)
     exact = model.velocity(x, sigmas, [model.empty_prompt] * 2)
-    assert half.transformer.dtype == half.vae.dtype == torch.bfloat16
+    assert half.transformer.dtype == half.autoencoder.network.dtype == torch.bfloat16
     assert half.info.memory_bytes * 2 == model.info.memory_bytes
     assert ours.dtype == half.decode(x).dtype == half.encode(half.decode(x)).dtype == torch.float32
     assert 0 < (ours - exact).abs().amax() < 0.1
@@ -161,11 +175,11 @@ def test_half_precision_files_are_read_as_float32(tmp_path: Path) -> None:
         network.from_pretrained(folder / part).half().save_pretrained(folder / part)
     loaded = load_model(str(folder), device="cpu")
     assert {p.dtype for p in loaded.transformer.parameters()} == {torch.float32}
-    assert {p.dtype for p in loaded.vae.parameters()} == {torch.float32}
+    assert {p.dtype for p in loaded.autoencoder.network.parameters()} == {torch.float32}
 
 
 def test_networks_are_frozen(model: SRModel) -> None:
-    for network in (model.transformer, model.vae):
+    for network in (model.transformer, model.autoencoder.network):
         assert not network.training
         assert not any(p.requires_grad for p in network.parameters())
 
@@ -176,7 +190,7 @@ def test_noise_levels_come_from_the_checkpoint(tmp_path: Path) -> None:
         folder / "scheduler"
     )
     loaded = load_model(str(folder), device="cpu")
-    assert (loaded.shift, loaded.num_train_timesteps) == (2.5, 500)
+    assert (loaded.info.shift, loaded.num_train_timesteps) == (2.5, 500)
 
 
 def test_defaults_come_from_the_checkpoint(tmp_path: Path, model: SRModel) -> None:
@@ -238,3 +252,50 @@ def prompts(rows: int) -> list[PromptEmbeddings]:
         )
         for _ in range(rows)
     ]
+
+
+@pytest.mark.parametrize("place", ["vae_draft", "elsewhere"])
+def test_a_draft_autoencoder_speaks_the_same_latents(tmp_path: Path, place: str) -> None:
+    checkpoint = write_checkpoint(tmp_path / "model")
+    folder = (checkpoint if place == "vae_draft" else tmp_path) / place
+    draft = tiny_draft()
+    draft.save_pretrained(folder)
+    given = None if place == "vae_draft" else str(folder)
+    model = load_model(str(checkpoint), device="cpu", draft=given)
+    assert model.info.draft
+    latents = torch.randn(2, LATENT_CHANNELS, 4, 6)
+    with torch.no_grad():
+        pixels = (draft.decode(latents).sample + 1) / 2
+        torch.testing.assert_close(model.decode(latents, Variant.DRAFT), pixels)
+        found = model.encode(pixels, Variant.DRAFT)
+        torch.testing.assert_close(found, draft.encode(2 * pixels - 1).latents)
+    assert not torch.allclose(model.decode(latents), pixels, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("draft", "words"),
+    [(tiny_draft(LATENT_CHANNELS + 1), "latent channels"), (tiny_draft(stages=4), "factor")],
+    ids=["channels", "factor"],
+)
+def test_a_draft_of_other_latents_is_refused(
+    tmp_path: Path, tiny_checkpoint: Path, draft: AutoencoderTiny, words: str
+) -> None:
+    draft.save_pretrained(tmp_path)
+    with pytest.raises(ModelLoadError, match=words):
+        load_model(str(tiny_checkpoint), device="cpu", draft=str(tmp_path))
+
+
+def test_the_float32_variant_is_the_float32_model(tiny_checkpoint: Path, model: SRModel) -> None:
+    half = load_model(str(tiny_checkpoint), device="cpu", dtype="bfloat16")
+    latents, sigmas = torch.randn(1, LATENT_CHANNELS, 8, 8), torch.tensor([0.7])
+    prompts = [half.empty_prompt]
+    precise = half.velocity(latents, sigmas, prompts, Variant.FLOAT32)
+    # Its weights went through bfloat16; its arithmetic did not.
+    torch.testing.assert_close(
+        precise, model.velocity(latents, sigmas, prompts), rtol=0.02, atol=0.02
+    )
+    assert half.decode(latents, Variant.FLOAT32).dtype == torch.float32
+    assert half._float32 is not None
+    half.release_float32()
+    assert half._float32 is None
+    assert half.transformer.dtype == torch.bfloat16

@@ -9,7 +9,8 @@ from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
 from sr_engine.ddnm import Decode, Denoise, NetworkCall, drive, restore
-from sr_engine.model import SRModel, load_model
+from sr_engine.loading import load_model
+from sr_engine.model import SRModel
 from sr_engine.operators import AveragePooling, Canvas
 from sr_engine.request import UpscaleParams
 from sr_engine.sampling import sigma_schedule
@@ -65,7 +66,7 @@ def sample(model: SRModel, params: UpscaleParams) -> tuple[Tensor, Tensor]:
         torch.rand(1, 3, *operator.measurement_size),
         operator=operator,
         canvas=Canvas(operator.image_size, model.info.multiple_px),
-        sigmas=sigma_schedule(params.num_inference_steps, shift=model.shift),
+        sigmas=sigma_schedule(params.num_inference_steps, shift=model.info.shift),
         draw_noise=noise,
         params=params,
     )

@@ -1,0 +1,46 @@
+"""Whether a picture can be the answer to its input: a device or a model that fails says nothing."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from sr_engine.errors import InvalidResult
+from sr_engine.operators import BicubicDownscale
+from sr_engine.request import UpscaleParams
+
+_TOLERANCE = 1 / 255  # what is left of the projection's rounding errors is far below
+
+
+def check_picture(
+    picture: Float[Tensor, "3 H W"],
+    y: UInt8[Tensor, "3 h w"],
+    operator: BicubicDownscale,
+    params: UpscaleParams,
+) -> None:
+    """Find pictures that no sampler could have meant, before range and rounding hide it.
+
+    A projected picture gives its input back, and what it adds is bounded: two pictures in range
+    that have the same downscale differ by at most 1/2 in the root mean square, since both lie
+    within 1/2 of mid-grey and their common part is orthogonal to the difference. One without
+    projection has no tie to its input; it is refused when it is flat and the input is not.
+
+    Raises:
+        InvalidResult: it is not finite, does not belong to its input, or is empty.
+    """
+    if not bool(torch.isfinite(picture).all()):
+        raise InvalidResult("the model produced a picture with non-finite samples")
+    if params.projection == "none":
+        if not is_flat(y) and is_flat((255 * picture).round()):
+            raise InvalidResult("the model produced an empty picture")
+        return
+    measured = y / 255
+    if float((operator.A(picture) - measured).square().mean().sqrt()) > _TOLERANCE:
+        raise InvalidResult("the model produced a picture that does not give the input back")
+    added = picture - operator.pinv(measured)
+    if float(added.square().mean().sqrt()) > max(1.0, params.guidance_strength) / 2:
+        raise InvalidResult("the model produced a picture far out of range")
+
+
+def is_flat(x: Tensor) -> bool:
+    """Say whether each channel of ``x`` [c, h, w] holds a single value."""
+    return bool((x.amax((-2, -1)) == x.amin((-2, -1))).all())

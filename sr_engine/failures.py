@@ -1,0 +1,30 @@
+"""What one request's failure may be, and how much of it is told."""
+
+import logging
+
+from sr_engine.errors import EngineError, NullscaleError
+from sr_engine.events import RequestFailure
+
+logger = logging.getLogger(__name__)
+
+REQUEST_ERRORS = (
+    NullscaleError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    OSError,
+    ImportError,
+)
+"""What networks, tokenizers and the maths raise on one request's numbers or for want of memory."""
+
+
+def failure_of(request_id: str, err: Exception) -> RequestFailure:
+    """Return the end of a request; what was not raised on purpose is logged, not told."""
+    if isinstance(err, NullscaleError):
+        return RequestFailure(request_id, err)
+    logger.error("request %s failed in the model", request_id, exc_info=err)
+    error = EngineError("the model failed on this request")
+    # Its traceback would keep the failed batch's tensors alive.
+    error.__cause__ = err.with_traceback(None)
+    return RequestFailure(request_id, error)
