@@ -30,7 +30,7 @@ _FIT_ROUNDS = 40  # enough wherever a solution exists; without one, twice as man
 _FIT_TOLERANCE = 0.1  # levels: what rounding moves a sample by is larger
 _DEADBAND = 0.45  # levels: a sample further off than this may round to a neighbour …
 _TARGET = 0.35  # … and is brought back to this distance
-_FEEDBACK_ROUNDS = 12
+_FEEDBACK_ROUNDS = 6
 _REPAIR_ROUNDS = 16
 _WORTHWHILE = 0.9  # feedback and repair go on while they leave less than this of the error
 
@@ -148,13 +148,14 @@ def _fit(
     columns = axis_factors(w, W, torch.float32, x.device)
     step = 1 / (rows.gram_norm * columns.gram_norm)
     low, high = bounds(y.float(), _FIT_TOLERANCE)
-    x = z = x.clamp(0, 255)
+    x = x.clamp(0, 255)
+    z = x.clone()
     momentum, worst, rounds = 1.0, math.inf, 0
     while rounds < min(max_rounds, _FIT_ROUNDS if worst <= 0.5 else 3 * _FIT_ROUNDS):
         rounds += 1
         half = columns.down.along_columns(z)
         seen = rows.down.along_rows(half.clamp(0, 255))
-        missing = seen.clamp(low, high) - seen
+        missing = seen.clamp(low, high).sub_(seen)
         worst = float(missing.abs().max()) + _FIT_TOLERANCE
         if worst < 1.5 * _FIT_TOLERANCE:
             return z, worst, rounds
@@ -162,12 +163,14 @@ def _fit(
         # Beyond the range nothing is gained by going further.
         lost = ((half > 255) & (gradient > 0)) | ((half < 0) & (gradient < 0))
         gradient = columns.up.along_columns(gradient.masked_fill_(lost, 0))
-        new = (z + step * gradient).clamp_(0, 255)
-        if float(((z - new) * (new - x)).sum()) > 0:
-            x, z, momentum = new, new, 1.0
+        # In place from here on: at this size the time goes into memory that is new each round.
+        new = gradient.mul_(step).add_(z).clamp_(0, 255)
+        change = new - x
+        if float((z.sub_(new)).flatten().dot(change.flatten())) > 0:
+            x, z, momentum = new, new.clone(), 1.0
         else:
             following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-            z = (new + (momentum - 1) / following * (new - x)).clamp_(0, 255)
+            z = change.mul_((momentum - 1) / following).add_(new).clamp_(0, 255)
             x, momentum = new, following
     return x, worst, rounds
 

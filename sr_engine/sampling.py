@@ -12,7 +12,7 @@ def add_noise(
     x0: Float[Tensor, "*b c h w"], noise: Float[Tensor, "*b c h w"], sigma: float
 ) -> Float[Tensor, "*b c h w"]:
     """Return ``x_σ``, the straight path between picture and noise (SD3, Eq. 13)."""
-    return (1 - sigma) * x0 + sigma * noise
+    return ((1 - sigma) * x0).add_(noise, alpha=sigma)
 
 
 def x0_from_velocity(
@@ -51,7 +51,7 @@ def take_step(
     Eq. 12) on the straight path.
     """
     kept = (1 - eta**2) ** 0.5
-    return add_noise(x0, kept * noise + eta * fresh_noise, sigma_next)
+    return add_noise(x0, (kept * noise).add_(fresh_noise, alpha=eta), sigma_next)
 
 
 def sigma_schedule(
