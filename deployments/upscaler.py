@@ -11,6 +11,7 @@ import torch
 from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments.metrics import RayRecorder
 from deployments.schemas import ModelDescription, UpscaleReply
 from sr_engine.errors import EngineDead
 from sr_engine.request import UpscaleRequest, Value
@@ -34,6 +35,9 @@ class UpscalerArgs(BaseModel):
     max_active: int = Field(
         default=4, ge=1, description="pictures that hold memory on the device at once"
     )
+    max_active_pixels: int = Field(
+        default=2**26, ge=1, description="of output in all; at most 200 bytes of memory each"
+    )
     threads: int | None = Field(
         default=None, ge=1, description="of the CPU; torch's own choice if null"
     )
@@ -48,12 +52,18 @@ class Upscaler:
         from sr_engine.async_engine import AsyncSREngine
         from sr_engine.engine import SREngine
         from sr_engine.loading import load_model
+        from sr_engine.metrics import Metrics
 
         start_s = time.monotonic()
         if args.threads is not None:
             torch.set_num_threads(args.threads)
         model = load_model(args.model, device=args.device, dtype=args.dtype, draft=args.draft)
-        engine = SREngine(model, max_active=args.max_active)
+        engine = SREngine(
+            model,
+            max_active=args.max_active,
+            max_active_pixels=args.max_active_pixels,
+            metrics=Metrics(RayRecorder()),
+        )
         self._info, self._defaults = model.info, model.defaults
         # A real picture through every network, so that no client pays for what the first one costs.
         engine.upscale(np.arange(16 * 16 * 3).reshape(16, 16, 3).astype(np.uint8))

@@ -17,7 +17,8 @@ import numpy as np
 import simulation as sim
 
 from sr_engine.costs import Costs
-from sr_engine.scheduler import Entry, Lead, Scheduler, least_work_first
+from sr_engine.entry import Entry
+from sr_engine.scheduler import Lead, Scheduler, least_work_first
 from sr_engine.work import Kind, Phase, Plan
 
 SHORT, LONG = sim.tiled(1, 4), sim.tiled(16, 28)

@@ -1,11 +1,11 @@
 """The engine: requests in, one batch of tiles a step, results out."""
 
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,24 +23,15 @@ from sr_engine.errors import (
 )
 from sr_engine.events import Event, QueuedEvent, RequestFailure, StepEvent
 from sr_engine.failures import REQUEST_ERRORS, failure_of
-from sr_engine.plan import plan_stages
+from sr_engine.jobs import Job
+from sr_engine.metrics import Metrics, PrometheusRecorder
+from sr_engine.plan import canvas_of, plan_stages
 from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
 from sr_engine.runner import Model, Runner
 from sr_engine.scheduler import Scheduler
-from sr_engine.work import Phase, Plan, TileTask, Variant
+from sr_engine.work import Phase, TileTask, Variant
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Job:
-    """A request from its arrival to its end; ``active`` once it holds memory."""
-
-    request: UpscaleRequest
-    plan: Plan
-    arrived_s: float
-    variant: Variant = Variant.BASE
-    active: ActiveRequest | None = None
 
 
 class SREngine:
@@ -48,8 +39,11 @@ class SREngine:
 
     Args:
         max_active: requests that may hold latents and pixels at once; the rest wait.
+        max_active_pixels: of output that those may have in all, `BYTES_A_PIXEL` bytes each; a
+            larger picture runs alone.
         clock: what deadlines are read on.
         limits: rows that no batch of a phase may exceed; below, they follow the measured costs.
+        metrics: where to count; by default a registry of its own.
     """
 
     def __init__(
@@ -57,14 +51,17 @@ class SREngine:
         model: Model,
         *,
         max_active: int = 8,
+        max_active_pixels: int = 2**26,
         limits: Mapping[Phase, int] = ROW_LIMITS,
         clock: Callable[[], float] = time.monotonic,
+        metrics: Metrics | None = None,
     ) -> None:
         self._clock = clock
         costs = Costs(limits)
-        self.runner = Runner(model, costs)
-        self._scheduler = Scheduler(max_active, costs)
-        self._jobs: dict[str, _Job] = {}
+        self.metrics = metrics or Metrics(PrometheusRecorder())
+        self.runner = Runner(model, costs, self.metrics)
+        self._scheduler = Scheduler(max_active, costs, max_active_pixels=max_active_pixels)
+        self._jobs: dict[str, Job] = {}
 
     @property
     def model(self) -> Model:
@@ -86,18 +83,16 @@ class SREngine:
         if request.params.draft and not info.draft:
             raise InvalidParameter("draft", "this model has no draft autoencoder")
         plan = plan_stages(request, info)
-        if request.deadline_s is not None:
-            needs_s = self._scheduler.completion_s(plan, priority=request.priority)
-            if now_s + needs_s > request.deadline_s:
-                raise DeadlineExceeded(f"request {request_id} would take {needs_s:.1f} s")
-        self._queue(_Job(request, plan, time.monotonic()))
+        needs_s = self._scheduler.completion_s(plan, priority=request.priority)
+        if request.deadline_s is not None and now_s + needs_s > request.deadline_s:
+            raise DeadlineExceeded(f"request {request_id} would take {needs_s:.1f} s")
+        self._queue(Job(request, plan, time.monotonic(), needs_s))
 
     def queue(self) -> list[QueuedEvent]:
         """Return where each waiting request stands, in the order in which they will be taken up."""
-        return [
-            QueuedEvent(request_id, position, eta_s)
-            for position, (request_id, eta_s) in enumerate(self._scheduler.queue())
-        ]
+        waiting = self._scheduler.queue()
+        self.metrics.queue(len(waiting), self._scheduler.work_s())
+        return [QueuedEvent(name, number, eta_s) for number, (name, eta_s) in enumerate(waiting)]
 
     def abort(self, request_id: str) -> list[Event]:
         """Take a request out, wherever it stands; return its last event, none if it was gone."""
@@ -113,12 +108,17 @@ class SREngine:
     @torch.inference_mode()
     def step(self) -> list[Event]:
         """Run one batch and return what became of the requests in it."""
+        started = time.perf_counter()
         events = [*self._drop_overdue(), *self._admit()]
         for task, output in self._run(self._scheduler.next_batch(), events):
             # An earlier tile of the same request may have failed it within this very loop.
             if self._is_active(task.request_id):
                 with self._blame(task.request_id, events):
                     self._complete(task, output, events)
+        self.metrics.busy(time.perf_counter() - started)
+        for event in events:
+            if isinstance(event, RequestFailure):
+                self.metrics.failed(event.error)
         return events
 
     def upscale(
@@ -153,11 +153,15 @@ class SREngine:
             # Only where it was interrupted is there anything left to take out.
             self.abort(request.request_id)
 
-    def _queue(self, job: _Job) -> None:
+    def _queue(self, job: Job) -> None:
         request = job.request
         self._jobs[request.request_id] = job
         self._scheduler.add(
-            request.request_id, job.plan, priority=request.priority, deadline_s=request.deadline_s
+            request.request_id,
+            job.plan,
+            priority=request.priority,
+            deadline_s=request.deadline_s,
+            pixels=math.prod(canvas_of(request, self.model.info).image_size),
         )
 
     def _drop_overdue(self) -> list[Event]:
@@ -219,18 +223,10 @@ class SREngine:
                 events.append(RequestFailure(request_id, err))
             else:
                 logger.warning("request %s: %s; once more in float32", request_id, err)
-                self._queue(self._in_float32(job))
+                self._queue(job.in_float32(self.model.info))
         except REQUEST_ERRORS as err:
             self._forget(request_id)
             events.append(failure_of(request_id, err))
-
-    def _in_float32(self, job: _Job) -> _Job:
-        request, info = job.request, self.model.info
-        if job.active is not None:
-            params = replace(request.params, seed=job.active.seed)
-            request = replace(request, params=params)
-        plan = plan_stages(request, info, Variant.FLOAT32)
-        return _Job(request, plan, job.arrived_s, Variant.FLOAT32)
 
     def _complete(self, task: TileTask, output: Tensor, events: list[Event]) -> None:
         """Hand a row its result; report where that ends a step or the request."""
@@ -246,9 +242,11 @@ class SREngine:
             events.append(StepEvent(request_id, *step, active.preview()))
         self._end_if_done(self._jobs[request_id], events)
 
-    def _end_if_done(self, job: _Job, events: list[Event]) -> None:
+    def _end_if_done(self, job: Job, events: list[Event]) -> None:
         if job.active is not None and job.active.picture is not None:
-            events.append(job.active.result(job.arrived_s))
+            result = job.active.result(job.arrived_s)
+            events.append(result)
+            self.metrics.finished(result, job.request.params.num_inference_steps, job.estimated_s)
             self._forget(job.request.request_id)
 
     def _forget(self, request_id: str) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sr_engine.costs import Costs
+from sr_engine.metrics import Metrics
 from sr_engine.model import ModelInfo
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
@@ -70,8 +71,9 @@ class Row:
 class Runner:
     """Holds the model, and measures what its batches cost."""
 
-    def __init__(self, model: Model, costs: Costs) -> None:
+    def __init__(self, model: Model, costs: Costs, metrics: Metrics) -> None:
         self.model = model
+        self._metrics = metrics
         self.seconds = dict.fromkeys(Phase, 0.0)
         self._costs = costs
 
@@ -90,11 +92,13 @@ class Runner:
             seconds = time.perf_counter() - started
             self.seconds[kind.phase] += seconds
             self._costs.observe(kind, len(rows), seconds)
+            self._metrics.batch(kind, len(rows), seconds)
             return list(results.unbind(0))
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
         self._costs.out_of_memory(kind, len(rows))
+        self._metrics.out_of_memory(kind)
         # Not in the handler: there, the error's traceback keeps the failed batch alive.
         logger.warning("out of memory at %s of %d rows: split", kind.phase.value, len(rows))
         torch.cuda.empty_cache()

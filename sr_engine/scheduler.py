@@ -1,50 +1,12 @@
 """Who steps next: batches of like tiles out of the requests under way. Never sees a tensor."""
 
 import heapq
-from collections import Counter, deque
+import math
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
 
-from sr_engine.work import CostModel, Kind, Plan, Stage, TileTask
-
-
-@dataclass(slots=True)
-class Entry:
-    """One request as the scheduler knows it.
-
-    Attributes:
-        number: order of arrival.
-        priority: each step up halves the work that counts in the order.
-        remaining: rows not yet completed, by kind.
-        work_s: seconds of batched work that they are.
-        pending: rows of the present stage that no batch holds yet.
-    """
-
-    request_id: str
-    number: int
-    priority: int
-    deadline_s: float | None
-    plan: Plan
-    remaining: Counter[Kind]
-    work_s: float = 0.0
-    stage: int = 0
-    pending: deque[int] = field(default_factory=deque)
-    outstanding: int = 0
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of the present stage."""
-        return self.plan[self.stage].kind
-
-    @property
-    def rank(self) -> float:
-        """The remaining work, scaled by priority: the lower, the sooner."""
-        return self.work_s * 0.5**self.priority
-
-    def weigh(self, costs: CostModel) -> None:
-        """Count the remaining work at present costs."""
-        self.work_s = sum(rows * costs.row_s(kind) for kind, rows in self.remaining.items())
-
+from sr_engine.entry import Entry, rows_of
+from sr_engine.estimates import OLDEST_EVERY, completion_s, queue_of, service_s
+from sr_engine.work import CostModel, Plan, TileTask
 
 Lead = Callable[[Collection[Entry], int], Entry]
 """Chooses, among those with pending rows, who leads the batch of the given number."""
@@ -52,7 +14,6 @@ Lead = Callable[[Collection[Entry], int], Entry]
 Heap = list[tuple[float, int, Entry]]
 """Requests by a key, then by age."""
 
-OLDEST_EVERY = 4
 _WEIGH_EVERY = 64  # batches between two looks at the work of those that wait
 
 
@@ -66,14 +27,22 @@ def least_work_first(ready: Collection[Entry], batch: int) -> Entry:
 class Scheduler:
     """Forms batches of one kind, led by one request and filled up with the rows of others.
 
-    At most ``max_active`` requests are under way, so that memory stays bounded; the others wait,
-    and are admitted by the same rule: least work, every fourth time the oldest. The last free place
-    is kept for a request of less work than every active one, which would otherwise wait until a
-    long one has ended.
+    At most ``max_active`` requests of ``max_active_pixels`` in all are under way, so that memory
+    stays bounded; a larger one runs alone. The others wait, and are admitted by the same rule:
+    least work, every fourth time the oldest. The last free place is kept for a request of less work
+    than every active one, which would otherwise wait until a long one has ended.
     """
 
-    def __init__(self, max_active: int, costs: CostModel, *, lead: Lead = least_work_first) -> None:
+    def __init__(
+        self,
+        max_active: int,
+        costs: CostModel,
+        *,
+        max_active_pixels: float = math.inf,
+        lead: Lead = least_work_first,
+    ) -> None:
         self._max_active = max_active
+        self._max_active_pixels = max_active_pixels
         self._costs = costs
         self._lead = lead
         self._count = 0
@@ -92,9 +61,10 @@ class Scheduler:
         *,
         priority: int = 0,
         deadline_s: float | None = None,
+        pixels: int = 0,
     ) -> None:
         """Let a request wait for its admission."""
-        entry = Entry(request_id, self._count, priority, deadline_s, plan, _rows(plan))
+        entry = Entry(request_id, self._count, priority, deadline_s, pixels, plan, rows_of(plan))
         self._count += 1
         entry.weigh(self._costs)
         self._waiting[request_id] = entry
@@ -109,6 +79,7 @@ class Scheduler:
             self._weigh_all()
         admitted = []
         while self._waiting and (entry := self._next_admitted()) is not None:
+            self._admissions += 1
             del self._waiting[entry.request_id]
             self._active[entry.request_id] = entry
             if entry.plan:
@@ -168,69 +139,46 @@ class Scheduler:
 
     def queue(self) -> list[tuple[str, float]]:
         """Return those that wait, least work first, each with the seconds until its end."""
-        waiting = sorted(self._waiting.values(), key=lambda entry: (entry.rank, entry.number))
-        active = sorted(entry.work_s for entry in self._active.values())
-        places = max(0, len(active) + 1 - self._max_active)
-        ahead_s, found = sum(active[:places]), []
-        for entry in waiting:
-            ahead_s += entry.work_s
-            found.append((entry.request_id, ahead_s))
-        return found
+        return queue_of(self._active.values(), self._waiting.values(), self._max_active)
+
+    def completion_s(self, plan: Plan, *, priority: int = 0) -> float:
+        """Return the seconds from now to the end of a new request, under the present load."""
+        self._weigh_all()
+        new = Entry("", self._count, priority, None, 0, plan, rows_of(plan))
+        new.weigh(self._costs)
+        return completion_s(
+            new, self._active.values(), self._waiting.values(), self._max_active, self._costs
+        )
 
     def service_s(self, plan: Plan) -> float:
         """Return the seconds that a request would take alone."""
-        return sum(count * self._alone_s(stage) for stage, count in Counter(plan).items())
+        return service_s(plan, self._costs)
 
-    def completion_s(self, plan: Plan, *, priority: int = 0) -> float:
-        """Return the seconds from now to the end of a new request, under the present load.
-
-        Ahead of it is everything of no more work than its own, and whoever must end before there is
-        a place for it; of what has more, every fourth batch and the one under way.
-        """
-        self._weigh_all()
-        new = Entry("", self._count, priority, None, plan, _rows(plan))
-        new.weigh(self._costs)
-        rank = new.rank
-        active = sorted(self._active.values(), key=lambda entry: entry.rank)
-        shorter = sum(entry.rank <= rank for entry in active)
-        # The last place goes to the shortest alone: anyone else needs a second one.
-        needed = 2 if shorter and self._max_active > 1 else 1
-        enders = max(shorter, needed - (self._max_active - len(active)))
-        ahead = [*active[:enders], *(e for e in self._waiting.values() if e.rank <= rank)]
-        behind = [*active[enders:], *(e for e in self._waiting.values() if e.rank > rank)]
-        ahead_s = self.service_s(plan) + sum(entry.work_s for entry in ahead)
-        behind_s = sum(entry.work_s for entry in behind)
-        under_way_s = max((self._batch_s(e.kind) for e in behind if e.pending), default=0.0)
-        return ahead_s + min(behind_s, ahead_s / (OLDEST_EVERY - 1) + under_way_s)
+    def work_s(self) -> float:
+        """Return the seconds of batched work of all requests that are here."""
+        return sum(entry.work_s for entry in (*self._active.values(), *self._waiting.values()))
 
     def has_work(self) -> bool:
         """Say whether any request waits or is active."""
         return bool(self._waiting or self._active)
 
-    def _batch_s(self, kind: Kind) -> float:
-        return self._costs.batch_s(kind, self._costs.cap(kind))
-
-    def _alone_s(self, stage: Stage) -> float:
-        full, rest = divmod(stage.rows, self._costs.cap(stage.kind))
-        seconds = full * self._batch_s(stage.kind)
-        return seconds + (self._costs.batch_s(stage.kind, rest) if rest else 0.0)
-
     def _next_admitted(self) -> Entry | None:
+        """Return who is to become active now, if there is room for it."""
         free = self._max_active - len(self._active)
         if free == 0:
             return None
         kept = free == 1 < self._max_active
         if not kept and self._admissions % OLDEST_EVERY == OLDEST_EVERY - 1:
-            self._admissions += 1
-            return next(iter(self._waiting.values()))
-        # Those admitted as the oldest, or removed, are still in the heap.
-        while self._waiting.get(self._by_work[0][2].request_id) is not self._by_work[0][2]:
-            heapq.heappop(self._by_work)
-        entry = self._by_work[0][2]
+            entry = next(iter(self._waiting.values()))
+        else:
+            # Those admitted as the oldest, or removed, are still in the heap.
+            while self._waiting.get(self._by_work[0][2].request_id) is not self._by_work[0][2]:
+                heapq.heappop(self._by_work)
+            entry = self._by_work[0][2]
         if kept and any(entry.rank >= other.rank for other in self._active.values()):
             return None
-        self._admissions += 1
-        return entry
+        held = sum(other.pixels for other in self._active.values())
+        return entry if not held or held + entry.pixels <= self._max_active_pixels else None
 
     def _weigh_all(self) -> None:
         """Count everyone's work at present costs, which change as batches are measured."""
@@ -260,10 +208,3 @@ class Scheduler:
         yield lead
         others = [e for e in ready if e is not lead and e.kind == lead.kind]
         yield from sorted(others, key=lambda e: (e.rank, e.number))
-
-
-def _rows(plan: Plan) -> Counter[Kind]:
-    rows: Counter[Kind] = Counter()
-    for stage in plan:
-        rows[stage.kind] += stage.rows
-    return rows

@@ -212,3 +212,33 @@ def test_every_row_runs_once_and_no_longer_one_leads_twice(
                 made.remove(task.request_id)
                 active.remove(task.request_id)
     assert ran == {str(n): sum(s.rows for s in plan) for n, plan in enumerate(plans)}
+
+
+def test_pixels_under_way_are_bounded_and_a_giant_runs_alone() -> None:
+    made = Scheduler(8, FixedCosts(), max_active_pixels=10)
+    for request_id, pixels in (("a", 4), ("b", 6), ("c", 1)):
+        made.add(request_id, stages(1), pixels=pixels)
+    made.add("giant", stages(9), pixels=50)
+    assert made.admit() == ["a", "b"]
+    made.remove("b")
+    assert made.admit() == ["c"]
+    made.remove("a")
+    assert made.admit() == []
+    made.remove("c")
+    assert made.admit() == ["giant"]
+
+
+def test_no_longer_request_leads_twice_in_a_row_while_a_shorter_one_is_ready() -> None:
+    made = scheduler(l=stages(*[4] * 40))
+    led_long = 0
+    for batch in range(60):
+        if batch % 3 == 0:
+            made.add(f"s{batch}", stages(4, 4))
+        made.admit()
+        ready_short = any(name != "l" for name in made._active)
+        tasks = made.next_batch()
+        if not tasks:
+            break
+        led_long = led_long + 1 if tasks[0].request_id == "l" and ready_short else 0
+        assert led_long < 2
+        finish(made, tasks)
