@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
 
@@ -22,6 +23,17 @@ from sr_engine.scheduler import Lead, Scheduler, least_work_first
 from sr_engine.work import Kind, Phase, Plan
 
 SHORT, LONG = sim.tiled(1, 4), sim.tiled(16, 28)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What arrives, and how the engine is set."""
+
+    requests: int = 3000
+    load: float = 0.8
+    cap: int = 4
+    max_active: int = 8
+    seed: int = 1
 
 
 def first_come_first_served(ready: Iterable[Entry], batch: int) -> Entry:
@@ -81,23 +93,25 @@ def overhead_s(queued: int) -> float:
     return (time.perf_counter() - started) / tiles
 
 
-def compare(args: argparse.Namespace, short_share: float) -> dict[str, dict[str, float]]:
+def compare(load: Load, short_share: float) -> dict[str, dict[str, float]]:
     """Return the 95th percentiles of every rule under the same load."""
-    load = sim.poisson(
-        args.requests, args.load, short_share, short=SHORT, long=LONG, cap=1, seed=args.seed
+    arrivals = sim.poisson(
+        load.requests, load.load, short_share, short=SHORT, long=LONG, cap=1, seed=load.seed
     )
     slack = [
-        sim.Arrival(a.number, a.at_s, a.plan, a.short, a.at_s + 1e6 * len(a.plan)) for a in load
+        sim.Arrival(a.number, a.at_s, a.plan, a.short, a.at_s + 1e6 * len(a.plan)) for a in arrivals
     ]
-    engine = {"cap": args.cap, "max_active": args.max_active}
+    engine = {"cap": load.cap, "max_active": load.max_active}
     runs = {
-        "one request at a time": sim.run_one_by_one(load),
-        "batches of whole requests": sim.run_request_batches(load, cap=args.cap),
-        "first come, first served": sim.run_engine(load, lead=first_come_first_served, **engine),
-        "round robin": sim.run_engine(load, lead=round_robin(), **engine),
+        "one request at a time": sim.run_one_by_one(arrivals),
+        "batches of whole requests": sim.run_request_batches(arrivals, cap=load.cap),
+        "first come, first served": sim.run_engine(
+            arrivals, lead=first_come_first_served, **engine
+        ),
+        "round robin": sim.run_engine(arrivals, lead=round_robin(), **engine),
         "least slack": sim.run_engine(slack, lead=least_slack, **engine),
-        "least work": sim.run_engine(load, lead=always_least_work, **engine),
-        "ours": sim.run_engine(load, lead=least_work_first, **engine),
+        "least work": sim.run_engine(arrivals, lead=always_least_work, **engine),
+        "ours": sim.run_engine(arrivals, lead=least_work_first, **engine),
     }
     found = {}
     for name, outcomes in runs.items():
@@ -107,12 +121,12 @@ def compare(args: argparse.Namespace, short_share: float) -> dict[str, dict[str,
     return found
 
 
-def deadlines(args: argparse.Namespace) -> dict[str, float]:
+def deadlines(load: Load) -> dict[str, float]:
     """Return how admitted requests fare that have deadlines."""
-    load = sim.poisson(
-        args.requests, args.load, 0.5, short=SHORT, long=LONG, cap=1, seed=args.seed, deadlines=True
+    arrivals = sim.poisson(
+        load.requests, load.load, 0.5, short=SHORT, long=LONG, cap=1, seed=load.seed, deadlines=True
     )
-    outcomes = list(sim.run_engine(load, cap=args.cap, max_active=args.max_active))
+    outcomes = list(sim.run_engine(arrivals, cap=load.cap, max_active=load.max_active))
     admitted = [o for o in outcomes if not o.refused]
     missed = [o for o in admitted if o.finished_s is None]
     return {
@@ -121,28 +135,49 @@ def deadlines(args: argparse.Namespace) -> dict[str, float]:
     }
 
 
-def saturated(args: argparse.Namespace) -> dict[str, float]:
+def saturated(load: Load) -> dict[str, float]:
     """Return the throughput of a full queue over that of request batching."""
-    load = sim.poisson(200, 1e9, 0.5, short=SHORT, long=LONG, cap=1, seed=args.seed)
-    ours = throughput(list(sim.run_engine(load, cap=args.cap, max_active=args.max_active)))
+    arrivals = sim.poisson(200, 1e9, 0.5, short=SHORT, long=LONG, cap=1, seed=load.seed)
+    ours = throughput(list(sim.run_engine(arrivals, cap=load.cap, max_active=load.max_active)))
     return {
         "throughput_vs_request_batching": ours
-        / throughput(list(sim.run_request_batches(load, cap=args.cap))),
-        "throughput_vs_one_by_one": ours / throughput(list(sim.run_one_by_one(load))),
+        / throughput(list(sim.run_request_batches(arrivals, cap=load.cap))),
+        "throughput_vs_one_by_one": ours / throughput(list(sim.run_one_by_one(arrivals))),
     }
 
 
-def estimates(args: argparse.Namespace) -> float:
+def estimates(load: Load) -> float:
     """Return the median error of the service time told to a request that then runs alone."""
-    rng = np.random.default_rng(args.seed)
+    rng = np.random.default_rng(load.seed)
     errors = []
     for number in range(100):
         plan = sim.tiled(int(rng.integers(1, 17)), int(rng.integers(1, 29)))
         alone = [sim.Arrival(number, 0.0, plan, short=True)]
-        (outcome,) = sim.run_engine(alone, cap=args.cap, max_active=args.max_active)
+        (outcome,) = sim.run_engine(alone, cap=load.cap, max_active=load.max_active)
         assert outcome.estimated_s is not None
         errors.append(abs(outcome.estimated_s / outcome.response_s - 1))
     return median(errors)
+
+
+def measure(load: Load) -> dict[str, float]:
+    """Return every figure of the engine under this load, each against its baseline."""
+    return report(load, compare(load, 0.5))
+
+
+def report(load: Load, half: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return the figures, given the comparison at half short requests."""
+    ours, naive = half["ours"], half["one request at a time"]
+    found = {
+        "short_p95_vs_solo": ours["short"],
+        "short_p95_vs_naive": naive["short"] / ours["short"],
+        "short_p95_vs_request_batching": half["batches of whole requests"]["short"] / ours["short"],
+        "long_p95_vs_naive": ours["long"] / naive["long"],
+        **saturated(load),
+        **deadlines(load),
+        "estimate_error_median": estimates(load),
+        "microseconds_a_tile_at_10000_queued": 1e6 * overhead_s(10_000),
+    }
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def table(found: dict[float, dict[str, dict[str, float]]]) -> str:
@@ -158,29 +193,17 @@ def table(found: dict[float, dict[str, dict[str, float]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--requests", type=int, default=3000)
-    parser.add_argument("--load", type=float, default=0.8)
-    parser.add_argument("--cap", type=int, default=4)
-    parser.add_argument("--max-active", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=1)
+    for field in fields(Load):
+        option = "--" + field.name.replace("_", "-")
+        parser.add_argument(option, type=type(field.default), default=field.default)
     parser.add_argument("--table", type=Path, help="Markdown file to write the comparison to")
-    args = parser.parse_args()
-    found = {share: compare(args, share) for share in (0.5, 0.9)}
-    if args.table:
-        args.table.write_text(table(found) + "\n")
-    half = found[0.5]
-    report = {
-        "short_p95_vs_solo": half["ours"]["short"],
-        "short_p95_vs_naive": half["one request at a time"]["short"] / half["ours"]["short"],
-        "short_p95_vs_request_batching": half["batches of whole requests"]["short"]
-        / half["ours"]["short"],
-        "long_p95_vs_naive": half["ours"]["long"] / half["one request at a time"]["long"],
-        **saturated(args),
-        **deadlines(args),
-        "estimate_error_median": estimates(args),
-        "microseconds_a_tile_at_10000_queued": 1e6 * overhead_s(10_000),
-    }
-    print(json.dumps({name: round(value, 4) for name, value in report.items()}))
+    args = vars(parser.parse_args())
+    path = args.pop("table")
+    load = Load(**args)
+    found = {share: compare(load, share) for share in (0.5, 0.9)}
+    if path:
+        path.write_text(table(found) + "\n")
+    print(json.dumps(report(load, found[0.5])))
 
 
 if __name__ == "__main__":

@@ -52,13 +52,13 @@ class Costs:
                 del self._settled[kind]
         elif rows == self.cap(kind):
             self._judge(kind, rows)
-        self._row_s.clear()
+        self._row_s.pop(kind, None)
 
     def out_of_memory(self, kind: Kind, rows: int) -> None:
         """Take note of a batch that did not fit."""
         self._fitting[kind] = max(1, min(self._fitting.get(kind, rows), rows // 2))
         self._caps[kind] = min(self.cap(kind), self._fitting[kind])
-        self._row_s.clear()
+        self._row_s.pop(kind, None)
 
     def cap(self, kind: Kind) -> int:
         """Return how many rows a batch may hold."""
@@ -66,10 +66,15 @@ class Costs:
 
     def row_s(self, kind: Kind) -> float:
         """Return the seconds of a row in a full batch."""
-        if kind not in self._row_s:
-            cap = self.cap(kind)
-            self._row_s[kind] = self.batch_s(kind, cap) / cap
-        return self._row_s[kind]
+        known = self._row_s.get(kind)
+        if known is not None:
+            return known
+        cap = self.cap(kind)
+        seconds = self.batch_s(kind, cap) / cap
+        # What is guessed from another shape changes with that one.
+        if kind in self._seen:
+            self._row_s[kind] = seconds
+        return seconds
 
     def batch_s(self, kind: Kind, rows: int) -> float:
         """Return the expected seconds of a batch.

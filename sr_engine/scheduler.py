@@ -92,8 +92,6 @@ class Scheduler:
         ready = [entry for entry in self._active.values() if entry.pending]
         if not ready:
             return []
-        for entry in ready:
-            entry.weigh(self._costs)
         lead = self._lead(ready, self._batches)
         self._batches += 1
         kind, room = lead.kind, self._costs.cap(lead.kind)
@@ -110,6 +108,7 @@ class Scheduler:
         """
         entry = self._active[task.request_id]
         entry.remaining[task.kind] -= 1
+        entry.weigh(self._costs)
         entry.outstanding -= 1
         if entry.outstanding:
             return False

@@ -1,11 +1,11 @@
 """The engine's work in words: phases of a step, kinds of rows, the plan of a request."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple, Protocol, runtime_checkable
 
 
-class Phase(Enum):
+class Phase(StrEnum):
     """A network call of a step; only tiles in the same phase can share a batch."""
 
     DENOISE = "denoise"
@@ -13,7 +13,7 @@ class Phase(Enum):
     ENCODE = "encode"
 
 
-class Variant(Enum):
+class Variant(StrEnum):
     """Which of a model's networks compute a row; `DRAFT` has an autoencoder only."""
 
     BASE = "base"
