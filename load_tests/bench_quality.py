@@ -103,6 +103,9 @@ def variants(args: argparse.Namespace) -> Iterator[Variant]:
     """Yield bicubic, the model's default, then the grid; a single step knows no projection or η."""
     yield {"method": "bicubic"}
     yield {"method": "default"}
+    for words in args.variant:
+        given = dict(pair.split("=") for pair in words.split(","))
+        yield {"method": f"default, {words}"} | {k: json.loads(v) for k, v in given.items()}
     seen = set()
     for steps, projection, eta, strength, start in itertools.product(
         args.steps, args.projection, args.eta, args.guidance_strength, args.strength
@@ -137,7 +140,9 @@ def table(records: list[dict[str, object]]) -> str:
     names = ["projection", "steps", "η", "λ", "start σ", *COLUMNS.values()]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     for record in records:
-        cells = [str(record.get(k, record["method"] if k == "projection" else "")) for k in keys]
+        names_it = "ddnm" not in str(record["method"])
+        cells = [str(record["method"] if names_it else record["projection"])]
+        cells += [str(record.get(k, "")) for k in keys[1:]]
         for key in COLUMNS:
             digits = {"ssim_y": 4, "exact_share": 4}.get(key, 2)
             cells.append(f"{record[key]:.{digits}f}")
@@ -160,6 +165,13 @@ def main() -> None:
     parser.add_argument("--eta", type=float, nargs="*", default=[0.0, 0.85])
     parser.add_argument("--guidance-strength", type=float, nargs="*", default=[0.5, 0.8, 1.0])
     parser.add_argument("--strength", type=float, nargs="*", default=[1.0])
+    parser.add_argument(
+        "--variant",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE,…",
+        help="the default with these parameters",
+    )
     parser.add_argument("--results", type=Path, default=Path("quality.jsonl"))
     parser.add_argument("--table", type=Path, help="Markdown file to write the table to")
     parser.add_argument("--pictures", type=Path, help="folder to keep every picture in")
@@ -183,7 +195,7 @@ def main() -> None:
             "dtype": engine.model.info.dtype,
             "weights": weights,
         }
-        if variant["method"] == "default":
+        if str(variant["method"]).startswith("default"):
             key["defaults"] = str(engine.model.defaults)
         if json.dumps(key, sort_keys=True) in done:
             continue

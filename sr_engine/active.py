@@ -18,6 +18,7 @@ from sr_engine.request import MAX_SEED, Consistency, UpscaleRequest, UpscaleResu
 from sr_engine.rounding import RoundedImage, round_consistently, round_plainly
 from sr_engine.runner import Model, Row
 from sr_engine.tiling import Tile, blend
+from sr_engine.timing import on_device
 from sr_engine.work import Phase
 
 BYTES_A_PIXEL = 200
@@ -72,7 +73,8 @@ class ActiveRequest:
             for prompt in (params.prompt, negative)
         ]
         self._info = model.info
-        self._y = torch.from_numpy(request.image.copy()).permute(2, 0, 1).to(model.info.device)
+        y = torch.from_numpy(request.image.copy()).permute(2, 0, 1)
+        self._y = on_device(y.contiguous(), model.info.device)
         self._operator = BicubicDownscale(request.image.shape[:2], params.scale)
         self._canvas = canvas_of(request, model.info)
         cells = [side // model.info.vae_factor for side in self._canvas.size]
@@ -80,7 +82,7 @@ class ActiveRequest:
 
         def draw_noise() -> Tensor:
             noise = torch.randn(model.info.latent_channels, *cells, generator=generator)
-            return noise.to(self._y.device)
+            return on_device(noise, model.info.device)
 
         self.open_calls: list[OpenCall] = []
         self._unfinished = 0

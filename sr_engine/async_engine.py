@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sr_engine.engine import SREngine
 from sr_engine.errors import EngineDead, EngineDraining, NullscaleError
 from sr_engine.events import Event, Progress, QueuedEvent, RequestFailure, StepEvent
-from sr_engine.request import UpscaleRequest, UpscaleResult
+from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +68,11 @@ class AsyncSREngine:
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="sr-engine", daemon=True)
         self._thread.start()
+
+    @property
+    def defaults(self) -> UpscaleParams:
+        """The model's own parameters."""
+        return self._engine.model.defaults
 
     async def upscale(
         self,

@@ -1,8 +1,7 @@
 """Runs batches of tiles through the model: the one place where tensors of requests meet."""
 
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +14,7 @@ from sr_engine.metrics import Metrics
 from sr_engine.model import ModelInfo
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
+from sr_engine.timing import Measured, on_device, timer_for
 from sr_engine.work import Kind, Phase, Variant
 
 logger = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class Runner:
         self._metrics = metrics
         self.seconds = dict.fromkeys(Phase, 0.0)
         self._costs = costs
+        self._timer = timer_for(model.info.device)
 
     def run(self, kind: Kind, rows: Sequence[Row]) -> list[Float[Tensor, "c h w"]]:
         """Return each row's result; a batch that does not fit in memory is split and retried.
@@ -84,15 +85,9 @@ class Runner:
             torch.OutOfMemoryError: a single row does not fit.
         """
         try:
-            # What was queued before must not count as this batch's.
-            self._synchronise(rows[0].value)
-            started = time.perf_counter()
+            self._timer.start()
             results = self._call(kind, rows)
-            self._synchronise(results)
-            seconds = time.perf_counter() - started
-            self.seconds[kind.phase] += seconds
-            self._costs.observe(kind, len(rows), seconds)
-            self._metrics.batch(kind, len(rows), seconds)
+            self._observe(self._timer.stop(kind, len(rows)))
             return list(results.unbind(0))
         except torch.OutOfMemoryError:
             if len(rows) == 1:
@@ -108,13 +103,13 @@ class Runner:
     def _call(self, kind: Kind, rows: Sequence[Row]) -> Tensor:
         batch = torch.stack([row.value for row in rows])
         if kind.phase is Phase.DENOISE:
-            sigmas = torch.tensor([row.sigma for row in rows], device=batch.device)
+            sigmas = on_device(torch.tensor([row.sigma for row in rows]), str(batch.device))
             return self.model.velocity(batch, sigmas, [row.prompt for row in rows], kind.variant)
         network = self.model.decode if kind.phase is Phase.DECODE else self.model.encode
         return network(batch, kind.variant)
 
-    @staticmethod
-    def _synchronise(tensor: Tensor) -> None:
-        # The clock must not stop before a GPU has done the work.
-        if tensor.is_cuda:
-            torch.cuda.synchronize(tensor.device)
+    def _observe(self, batches: Iterable[Measured]) -> None:
+        for kind, rows, seconds in batches:
+            self.seconds[kind.phase] += seconds
+            self._costs.observe(kind, rows, seconds)
+            self._metrics.batch(kind, rows, seconds)

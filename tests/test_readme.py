@@ -61,12 +61,15 @@ def test_commands_of_the_command_line(command: str, folder: Path) -> None:
             assert large.size == (600, 400)
 
 
-def test_python_of_the_readme(folder: Path) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+@pytest.mark.parametrize(
+    ("page", "words"), [("README.md", "exact_share="), ("docs/engine.md", "StepEvent(")]
+)
+def test_python_of_the_pages(page: str, words: str, folder: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     done = subprocess.run(
         [sys.executable, "-c", block], cwd=folder, check=True, capture_output=True, text=True
     )
-    assert "exact_share=" in done.stdout
+    assert words in done.stdout
 
 
 @pytest.fixture
