@@ -21,7 +21,7 @@ from small_model import SmallModel
 from sr_engine.active import BYTES_A_PIXEL
 from sr_engine.engine import SREngine
 
-BLOCK_PX = 128
+BLOCK_PX = 125
 
 
 def resident_bytes(field: str) -> int:
@@ -67,7 +67,7 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sides-px", type=int, nargs="*", default=[512, 1024, 2048, 3072, 4096])
+    parser.add_argument("--sides-px", type=int, nargs="*", default=[500, 1000, 2000, 3000, 4000])
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--steps", type=int, default=4)
     args = parser.parse_args()
