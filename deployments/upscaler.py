@@ -24,7 +24,9 @@ class UpscalerArgs(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(description='"bundled", a folder, or a hub id; $HF_TOKEN opens gated ones')
+    model: str = Field(
+        description='"bundled", a folder, a hub id (gated ones need $HF_TOKEN) or simulated:DEVICE'
+    )
     device: str = Field(
         default="auto", description="cpu or cuda; auto takes CUDA where there is one"
     )
@@ -49,19 +51,30 @@ class Upscaler:
     def __init__(self, args: UpscalerArgs) -> None:
         # Half the time of a start goes into importing diffusers. The process in which Serve builds
         # the application has no use for it.
+        from sr_engine.active import ActiveRequest
         from sr_engine.async_engine import AsyncSREngine
         from sr_engine.engine import SREngine
+        from sr_engine.jobs import Begin
         from sr_engine.loading import load_model
         from sr_engine.metrics import Metrics
+        from sr_engine.runner import Model
+        from sr_engine.simulated import PREFIX, SimulatedModel, SimulatedRequest
 
         start_s = time.monotonic()
         if args.threads is not None:
             torch.set_num_threads(args.threads)
-        model = load_model(args.model, device=args.device, dtype=args.dtype, draft=args.draft)
+        model: Model
+        begin: Begin
+        if args.model.startswith(PREFIX):
+            model, begin = SimulatedModel(args.model.removeprefix(PREFIX)), SimulatedRequest
+        else:
+            model = load_model(args.model, device=args.device, dtype=args.dtype, draft=args.draft)
+            begin = ActiveRequest
         engine = SREngine(
             model,
             max_active=args.max_active,
             max_active_pixels=args.max_active_pixels,
+            begin=begin,
             metrics=Metrics(RayRecorder()),
         )
         self._info, self._defaults = model.info, model.defaults

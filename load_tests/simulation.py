@@ -5,34 +5,19 @@ seconds. Only the scheduler and its cost model are the product's own.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sr_engine.costs import Costs
 from sr_engine.scheduler import Lead, Scheduler, least_work_first
+from sr_engine.simulated import DEVICES
 from sr_engine.work import Kind, Phase, Plan, Stage
 
-NATIVE = 128
-"""Latent cells a side of the native tile: 1024 px at f8."""
-
-ALONE_S: Mapping[Phase, float] = {
-    Phase.DENOISE: 0.0141,
-    Phase.DECODE: 0.0131,
-    Phase.ENCODE: 0.0061,
-}
-"""Seconds of one native tile alone: SD3.5-medium, compiled, at 800 TFLOP/s."""
+DEVICE = DEVICES["sd3.5-medium-h100"]
+NATIVE, batch_s = DEVICE.native, DEVICE.batch_s
 
 JITTER = 0.1
 """Batches take up to this share more or less than their mean."""
-
-SHARED = 0.02
-"""Share of a native tile's time that a batch pays once: 1.02× was measured for two rows."""
-
-
-def batch_s(kind: Kind, rows: int) -> float:
-    """Return the seconds of a batch on the simulated device."""
-    alone_s = ALONE_S[kind.phase] * kind.cells / NATIVE**2
-    return alone_s * (SHARED + (1 - SHARED) * rows)
 
 
 def tiled(tiles: int, steps: int) -> Plan:

@@ -23,7 +23,7 @@ from sr_engine.errors import (
 )
 from sr_engine.events import Event, QueuedEvent, RequestFailure, StepEvent
 from sr_engine.failures import REQUEST_ERRORS, failure_of
-from sr_engine.jobs import Job
+from sr_engine.jobs import Active, Begin, Job
 from sr_engine.metrics import Metrics, PrometheusRecorder
 from sr_engine.plan import canvas_of, plan_stages
 from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
@@ -43,6 +43,7 @@ class SREngine:
             larger picture runs alone.
         clock: what deadlines are read on.
         limits: rows that no batch of a phase may exceed; below, they follow the measured costs.
+        begin: what makes a request active; a simulated model brings its own.
         metrics: where to count; by default a registry of its own.
     """
 
@@ -54,9 +55,11 @@ class SREngine:
         max_active_pixels: int = 2**26,
         limits: Mapping[Phase, int] = ROW_LIMITS,
         clock: Callable[[], float] = time.monotonic,
+        begin: Begin = ActiveRequest,
         metrics: Metrics | None = None,
     ) -> None:
         self._clock = clock
+        self._begin = begin
         costs = Costs(limits)
         self.metrics = metrics or Metrics(PrometheusRecorder())
         self.runner = Runner(model, costs, self.metrics)
@@ -177,7 +180,7 @@ class SREngine:
         for request_id in self._scheduler.admit():
             with self._blame(request_id, events):
                 job = self._jobs[request_id]
-                job.active = ActiveRequest(job.request, self.model)
+                job.active = self._begin(job.request, self.model)
                 self._end_if_done(job, events)
         return events
 
@@ -203,7 +206,7 @@ class SREngine:
         job = self._jobs.get(request_id)
         return job is not None and job.active is not None
 
-    def _active(self, request_id: str) -> ActiveRequest:
+    def _active(self, request_id: str) -> Active:
         active = self._jobs[request_id].active
         assert active is not None
         return active

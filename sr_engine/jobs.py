@@ -1,12 +1,53 @@
 """A request from its arrival to its end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
-from sr_engine.active import ActiveRequest
+import numpy as np
+from jaxtyping import UInt8
+from torch import Tensor
+
 from sr_engine.model import ModelInfo
 from sr_engine.plan import plan_stages
-from sr_engine.request import UpscaleRequest
+from sr_engine.request import UpscaleRequest, UpscaleResult
+from sr_engine.runner import Model, Row
 from sr_engine.work import Plan, Variant
+
+
+@runtime_checkable
+class Active(Protocol):
+    """A request that holds memory; `sr_engine.active.ActiveRequest` is the real one."""
+
+    seed: int
+    started_s: float
+    steps: int
+    steps_done: int
+    picture: Tensor | None
+
+    def row(self, number: int) -> Row:
+        """Return the input of one row of the present stage."""
+        ...
+
+    def complete(self, number: int, result: Tensor) -> None:
+        """Take one row's result."""
+        ...
+
+    def preview(self) -> UInt8[np.ndarray, "h w 3"] | None:
+        """Return the last decoded estimate, made small."""
+        ...
+
+    def result(self, arrived_s: float) -> UpscaleResult:
+        """Return what the finished picture is to the caller."""
+        ...
+
+    def close(self) -> None:
+        """Drop every tensor."""
+        ...
+
+
+Begin = Callable[[UpscaleRequest, Model], Active]
+"""Makes a request active."""
 
 
 @dataclass(slots=True)
@@ -22,7 +63,7 @@ class Job:
     arrived_s: float
     estimated_s: float
     variant: Variant = Variant.BASE
-    active: ActiveRequest | None = None
+    active: Active | None = None
 
     def in_float32(self, info: ModelInfo) -> "Job":
         """Return the same job from the start, with the seed it had, for the float32 networks."""
