@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from deployments.schemas import FieldError, ProblemDetails
 from sr_engine.errors import (
     DeadlineExceeded,
+    EngineOverloaded,
     ImageTooLarge,
     InvalidImage,
     InvalidParameter,
@@ -104,6 +105,9 @@ def problem_of(error: NullscaleError) -> Problem:
             return _image_problem("image_too_many_pixels", error)
         case InvalidImage():
             return _image_problem("invalid_image", error)
+        case EngineOverloaded():
+            detail = "too many requests wait already"
+            return Problem("overloaded", detail, retry_after_s=error.retry_after_s)
         case DeadlineExceeded():
             return Problem("deadline_exceeded", "the request did not end in time")
         case InvalidResult():

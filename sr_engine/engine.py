@@ -17,6 +17,7 @@ from sr_engine.costs import ROW_LIMITS, Costs
 from sr_engine.errors import (
     DeadlineExceeded,
     EngineError,
+    EngineOverloaded,
     InvalidParameter,
     InvalidResult,
     RequestAborted,
@@ -77,7 +78,8 @@ class SREngine:
         Raises:
             EngineError: a request of that id is here already.
             InvalidParameter: it asks for a draft where the model has none.
-            DeadlineExceeded: it could not be done in time under the present load.
+            DeadlineExceeded: it could not be done in time even alone.
+            EngineOverloaded: it could not be done in time under the present load.
         """
         request_id, now_s = request.request_id, self._clock()
         if request_id in self._jobs:
@@ -88,7 +90,10 @@ class SREngine:
         plan = plan_stages(request, info)
         needs_s = self._scheduler.completion_s(plan, priority=request.priority)
         if request.deadline_s is not None and now_s + needs_s > request.deadline_s:
-            raise DeadlineExceeded(f"request {request_id} would take {needs_s:.1f} s")
+            alone_s = self._scheduler.service_s(plan)
+            if now_s + alone_s > request.deadline_s:
+                raise DeadlineExceeded(f"request {request_id} would take {alone_s:.1f} s")
+            raise EngineOverloaded(now_s + needs_s - request.deadline_s)
         self._queue(Job(request, plan, time.monotonic(), needs_s))
 
     def queue(self) -> list[QueuedEvent]:

@@ -10,6 +10,7 @@ NullscaleError
 └── EngineError
     ├── EngineDead          the engine's thread has ended; nothing more will be done
     ├── EngineDraining      the engine takes no more requests
+    ├── EngineOverloaded    the request could not be done in time under the present load
     ├── RequestAborted      the request was taken out of the engine before it ended
     ├── DeadlineExceeded    the request's deadline passed
     └── InvalidResult       the model produced numbers that are no picture
@@ -69,6 +70,17 @@ class EngineDead(EngineError):
 
 class EngineDraining(EngineError):
     """The engine takes no more requests."""
+
+
+class EngineOverloaded(EngineError):
+    """The request could not be done in time under the present load; later it could."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"too much is waiting already; {retry_after_s:.1f} s too much")
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[type["EngineOverloaded"], tuple[float]]:
+        return type(self), (self.retry_after_s,)
 
 
 class RequestAborted(EngineError):

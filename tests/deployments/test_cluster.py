@@ -162,8 +162,9 @@ async def test_overload_is_refused_and_absent_clients_are_forgotten(url: str) ->
     upscaler = application["deployments"][1]
     taken, queued = upscaler["max_ongoing_requests"], upscaler["max_queued_requests"]
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=httpx.Limits()) as http:
-        # Each of these keeps a replica busy for minutes.
-        large = photo(120, 120)
+        # Each of these keeps a replica busy for a minute: some are refused, for want of a place in
+        # the queue or, by a replica, of time.
+        large = photo(60, 60)
         waiting = {
             asyncio.create_task(post(http, large, num_inference_steps="1000"))
             for _ in range(2 * taken + queued + 4)

@@ -14,7 +14,7 @@ from deployments.schemas import ModelDescription, UpscaleReply
 from deployments.upscaler import Upscaler, UpscalerArgs
 from sr_engine import errors
 from sr_engine.engine import SREngine
-from sr_engine.errors import DeadlineExceeded, EngineDead, InvalidParameter
+from sr_engine.errors import DeadlineExceeded, EngineDead, EngineOverloaded, InvalidParameter
 from sr_engine.loading import load_model
 from sr_engine.request import UpscaleParams
 
@@ -109,6 +109,7 @@ def test_what_crosses_processes_survives_it() -> None:
     assert "unrounded" not in names, "no tensors"
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     for kind in kinds:
-        error = kind("eta", "too large") if kind is InvalidParameter else kind("prompt")
+        given = {InvalidParameter: ("eta", "too large"), EngineOverloaded: (2.5,)}
+        error = kind(*given.get(kind, ("prompt",)))
         copy = pickle.loads(pickle.dumps(error))
         assert (type(copy), str(copy), vars(copy)) == (kind, str(error), vars(error))

@@ -23,11 +23,13 @@ from sr_engine.engine import SREngine
 from sr_engine.errors import (
     DeadlineExceeded,
     EngineError,
+    EngineOverloaded,
     InvalidParameter,
     InvalidResult,
     RequestAborted,
 )
 from sr_engine.events import Event, RequestFailure, StepEvent
+from sr_engine.plan import plan_stages
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import Projection, UpscaleParams, UpscaleRequest, UpscaleResult
 from sr_engine.work import Variant
@@ -256,6 +258,19 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
     with pytest.raises(DeadlineExceeded, match="would take"):
         engine.add_request(late)
     assert not engine.has_work()
+
+
+def test_a_deadline_that_the_load_forbids_is_refused_with_a_time_to_come_again() -> None:
+    engine = SREngine(FakeModel(), clock=lambda: 0.0)
+    engine.upscale(picture(8, 8))
+    for number in range(50):
+        engine.add_request(request(str(number), picture(8, 8)))
+    urgent = request("urgent", picture(8, 8))
+    alone_s = engine._scheduler.service_s(plan_stages(urgent, engine.model.info))
+    with pytest.raises(EngineOverloaded) as caught:
+        engine.add_request(replace(urgent, deadline_s=3 * alone_s))
+    assert 0 < caught.value.retry_after_s < 60
+    assert len(results(run(engine))) == 50
 
 
 def test_a_missed_deadline_drops_its_request_and_no_other() -> None:
