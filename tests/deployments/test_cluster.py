@@ -166,7 +166,7 @@ async def test_overload_is_refused_and_absent_clients_are_forgotten(url: str) ->
         # the queue or, by a replica, of time.
         large = photo(60, 60)
         waiting = {
-            asyncio.create_task(post(http, large, num_inference_steps="1000"))
+            asyncio.create_task(post(http, large, num_inference_steps="300"))
             for _ in range(2 * taken + queued + 4)
         }
         done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
