@@ -14,7 +14,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.problems import Problem, problem_of
 from deployments.schemas import ModelDescription, UpscaleReply
-from sr_engine.errors import EngineDead, NullscaleError
+from sr_engine.errors import EngineDead, EngineOverloaded, NullscaleError
 from sr_engine.request import UpscaleParams, Value
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class UpscaleMethod(Protocol):
         image: UInt8[np.ndarray, "h w 3"],
         params: dict[str, Value],
         request_id: str,
-        timeout_s: float,
+        until_s: float,
     ) -> Response[UpscaleReply]:
         """Send a picture to some replica."""
 
@@ -83,16 +83,20 @@ class Dispatcher:
             Problem: no replica could do it in time.
         """
         assert params.seed is not None
-        deadline_s = time.monotonic() + self._timeout_s
+        until_s = time.time() + self._timeout_s
+        refusal: EngineOverloaded | None = None
         values = {name: value for name, value in asdict(params).items() if value is not None}
         try:
             async with asyncio.timeout(self._timeout_s):
                 for attempt in range(1, ATTEMPTS + 1):
                     try:
-                        left_s = deadline_s - time.monotonic()
                         reply = await _settled(
-                            self._upscaler.upscale.remote(image, values, request_id, left_s)
+                            self._upscaler.upscale.remote(image, values, request_id, until_s)
                         )
+                    except EngineOverloaded as err:
+                        # Another one may have less to do.
+                        refusal = err
+                        continue
                     except (RayActorError, ObjectLostError, EngineDead):
                         self._answered_s = -float("inf")
                         logger.warning("request %s lost its replica, try %d", request_id, attempt)
@@ -108,6 +112,8 @@ class Dispatcher:
             raise _come_again("not_ready", "no worker is ready") from err
         except NullscaleError as err:
             raise problem_of(_cause(err)) from err
+        if refusal is not None:
+            raise problem_of(_cause(refusal)) from refusal
         raise _come_again("replica_lost", f"{ATTEMPTS} workers were lost on this request")
 
     async def describe(self, timeout_s: float = DESCRIBE_TIMEOUT_S) -> ModelDescription:

@@ -1,6 +1,7 @@
 """One engine on one device: the thin deployment around `AsyncSREngine`."""
 
 import logging
+import math
 import os
 import secrets
 import time
@@ -38,7 +39,7 @@ class UpscalerArgs(BaseModel):
         default=4, ge=1, description="pictures that hold memory on the device at once"
     )
     max_active_pixels: int = Field(
-        default=2**26, ge=1, description="of output in all; at most 200 bytes of memory each"
+        default=2**26, ge=1, description="of output in all; at most 256 bytes of memory each"
     )
     threads: int | None = Field(
         default=None, ge=1, description="of the CPU; torch's own choice if null"
@@ -57,6 +58,7 @@ class Upscaler:
         from sr_engine.jobs import Begin
         from sr_engine.loading import load_model
         from sr_engine.metrics import Metrics
+        from sr_engine.plan import VAE_TILE_PX
         from sr_engine.runner import Model
         from sr_engine.simulated import PREFIX, SimulatedModel, SimulatedRequest
 
@@ -78,8 +80,11 @@ class Upscaler:
             metrics=Metrics(RayRecorder()),
         )
         self._info, self._defaults = model.info, model.defaults
-        # A real picture through every network, so that no client pays for what the first one costs.
-        engine.upscale(np.arange(16 * 16 * 3).reshape(16, 16, 3).astype(np.uint8))
+        # A real picture through every network, so that no client pays for what the first one costs;
+        # of the native tiles, whose cost is what others' are estimated by.
+        side = math.ceil(max(VAE_TILE_PX, model.info.native_px) / model.defaults.scale)
+        photo = np.arange(side * side * 3, dtype=np.uint32).reshape(side, side, 3).astype(np.uint8)
+        engine.upscale(photo, model.defaults.override({"num_inference_steps": 2}))
         self._engine = AsyncSREngine(engine)
         self._leave: Callable[[int], None] = os._exit
         logger.info("%s is ready after %.1f s", model.info.name, time.monotonic() - start_s)
@@ -89,15 +94,15 @@ class Upscaler:
         image: UInt8[np.ndarray, "h w 3"],
         params: dict[str, Value],
         request_id: str,
-        timeout_s: float,
+        until_s: float,
     ) -> UpscaleReply:
         """Upscale one picture; cancelling the call takes it out of the engine within one batch.
 
         Args:
             image: 8-bit sRGB samples.
             params: names and values of `UpscaleParams`; what is absent takes the model's default.
-            timeout_s: what is left of the client's time; the engine refuses what would take longer,
-                and drops what has taken longer.
+            until_s: Unix time at which the client's time is up; the engine refuses what would take
+                longer, and drops what has taken longer.
 
         Raises:
             NullscaleError: the engine refused it or failed on it.
@@ -108,7 +113,7 @@ class Upscaler:
             # Arrays arrive read-only, in memory shared with other processes.
             image=np.array(image),
             params=self._defaults.override(params),
-            deadline_s=time.monotonic() + timeout_s,
+            deadline_s=time.monotonic() + until_s - time.time(),
         )
         try:
             result = await self._engine.upscale(request)

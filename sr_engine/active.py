@@ -21,7 +21,7 @@ from sr_engine.tiling import Tile, blend
 from sr_engine.timing import on_device
 from sr_engine.work import Phase
 
-BYTES_A_PIXEL = 200
+BYTES_A_PIXEL = 256
 """What a request holds while it is active, per pixel of its output, at the most."""
 
 PHASES: dict[type[NetworkCall], Phase] = {
@@ -164,7 +164,10 @@ class ActiveRequest:
         picture = self._canvas.crop(self.decoded)
         shrink = min(1.0, self.request.preview_px / max(picture.shape[-2:]))
         height, width = (max(1, round(side * shrink)) for side in picture.shape[-2:])
-        small = F.interpolate(picture[None], (height, width), mode="area")[0]
+        try:
+            small = F.interpolate(picture[None], (height, width), mode="area")[0]
+        except torch.OutOfMemoryError:
+            return None
         levels = (255 * small).round().clamp(0, 255).to(torch.uint8)
         return levels.permute(1, 2, 0).cpu().numpy()
 

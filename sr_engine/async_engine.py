@@ -228,8 +228,9 @@ class AsyncSREngine:
                 caller = self._callers[event.request_id]
                 _call(caller.loop, caller.on_event, event)
             else:
-                caller = self._callers.pop(event.request_id)
-                _call(caller.loop, _settle, caller.future, event)
+                ended = self._callers.pop(event.request_id, None)
+                if ended is not None:
+                    _call(ended.loop, _settle, ended.future, event)
 
 
 def _settle(future: "asyncio.Future[UpscaleResult]", event: UpscaleResult | RequestFailure) -> None:

@@ -30,7 +30,7 @@ def check_picture(
     if not bool(torch.isfinite(picture).all()):
         raise InvalidResult("the model produced a picture with non-finite samples")
     if params.projection == "none":
-        if not is_flat(y) and is_flat((255 * picture).round()):
+        if not is_flat(y) and is_flat((255 * picture).round().clamp(0, 255)):
             raise InvalidResult("the model produced an empty picture")
         return
     measured = y / 255

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from statistics import median
 from types import MappingProxyType
 
-from sr_engine.work import Kind, Phase
+from sr_engine.work import Kind, Phase, Variant
 
 _MEMORY = 9  # batches of a kind and size whose median counts: a first, compiling one does not
 _WORTH = 0.8  # a further row must cost less than this share of a row alone
@@ -35,7 +35,7 @@ class Costs:
         self._limits = dict(limits)
         self._guess_s = dict(guess_s)
         self._seen: dict[Kind, dict[int, deque[float]]] = defaultdict(dict)
-        self._largest: dict[Phase, Kind] = {}
+        self._largest: dict[tuple[Phase, Variant], Kind] = {}
         self._fitting: dict[Kind, int] = {}
         self._caps: dict[Kind, int] = {}
         self._row_s: dict[Kind, float] = {}
@@ -44,8 +44,9 @@ class Costs:
     def observe(self, kind: Kind, rows: int, seconds: float) -> None:
         """Take note of a batch that ran."""
         self._seen[kind].setdefault(rows, deque(maxlen=_MEMORY)).append(seconds)
-        if kind.cells >= self._largest.get(kind.phase, kind).cells:
-            self._largest[kind.phase] = kind
+        family = kind.phase, kind.variant
+        if kind.cells >= self._largest.get(family, kind).cells:
+            self._largest[family] = kind
         if kind in self._settled:
             self._settled[kind] -= 1
             if self._settled[kind] == 0:
@@ -84,14 +85,19 @@ class Costs:
         """
         sizes = self._seen.get(kind)
         if not sizes:
-            return self._cell_s(kind.phase) * kind.cells * rows
+            return self._cell_s(kind) * kind.cells * rows
         nearest = min(sizes, key=lambda seen: abs(seen - rows))
         return median(sizes[nearest]) * rows / nearest
 
-    def _cell_s(self, phase: Phase) -> float:
-        largest = self._largest.get(phase)
+    def measured(self, kind: Kind) -> bool:
+        """Say whether batches of this kind have run."""
+        return kind in self._seen
+
+    def _cell_s(self, kind: Kind) -> float:
+        base = self._largest.get((kind.phase, Variant.BASE))
+        largest = self._largest.get((kind.phase, kind.variant), base)
         if largest is None:
-            return self._guess_s[phase]
+            return self._guess_s[kind.phase]
         rows = min(self._seen[largest])
         return median(self._seen[largest][rows]) / (largest.cells * rows)
 

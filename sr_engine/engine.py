@@ -89,11 +89,14 @@ class SREngine:
             raise InvalidParameter("draft", "this model has no draft autoencoder")
         plan = plan_stages(request, info)
         needs_s = self._scheduler.completion_s(plan, priority=request.priority)
-        if request.deadline_s is not None and now_s + needs_s > request.deadline_s:
+        late_s = now_s + needs_s - (math.inf if request.deadline_s is None else request.deadline_s)
+        if late_s > 0 and self._scheduler.measured(plan):
             alone_s = self._scheduler.service_s(plan)
-            if now_s + alone_s > request.deadline_s:
-                raise DeadlineExceeded(f"request {request_id} would take {alone_s:.1f} s")
-            raise EngineOverloaded(now_s + needs_s - request.deadline_s)
+            error: EngineError = EngineOverloaded(late_s)
+            if needs_s - late_s < alone_s:
+                error = DeadlineExceeded(f"request {request_id} would take {alone_s:.1f} s")
+            self.metrics.failed(error)
+            raise error
         self._queue(Job(request, plan, time.monotonic(), needs_s))
 
     def queue(self) -> list[QueuedEvent]:
@@ -107,7 +110,9 @@ class SREngine:
         if request_id not in self._jobs:
             return []
         self._forget(request_id)
-        return [RequestFailure(request_id, RequestAborted(f"request {request_id} was aborted"))]
+        error = RequestAborted(f"request {request_id} was aborted")
+        self.metrics.failed(error)
+        return [RequestFailure(request_id, error)]
 
     def has_work(self) -> bool:
         """Say whether another `step` would do anything."""
@@ -228,7 +233,7 @@ class SREngine:
             job = self._jobs[request_id]
             self._forget(request_id)
             if job.variant is Variant.FLOAT32 or self.model.info.dtype == "float32":
-                events.append(RequestFailure(request_id, err))
+                events.append(failure_of(request_id, err))
             else:
                 logger.warning("request %s: %s; once more in float32", request_id, err)
                 self._queue(job.in_float32(self.model.info))
@@ -253,16 +258,17 @@ class SREngine:
     def _end_if_done(self, job: Job, events: list[Event]) -> None:
         if job.active is not None and job.active.picture is not None:
             result = job.active.result(job.arrived_s)
+            self._forget(job.request.request_id)
             events.append(result)
             self.metrics.finished(result, job.request.params.num_inference_steps, job.estimated_s)
-            self._forget(job.request.request_id)
 
     def _forget(self, request_id: str) -> None:
         self._scheduler.remove(request_id)
         job = self._jobs.pop(request_id, None)
-        if job is None or job.active is None:
+        if job is None:
             return
-        job.active.close()
+        if job.active is not None:
+            job.active.close()
         if job.variant is Variant.FLOAT32 and not any(
             other.variant is Variant.FLOAT32 for other in self._jobs.values()
         ):

@@ -29,9 +29,7 @@ def completion_s(
     """
     by_rank = sorted(active, key=lambda entry: entry.rank)
     shorter = sum(entry.rank <= new.rank for entry in by_rank)
-    # The last place goes to the shortest alone: anyone else needs a second one.
-    needed = 2 if shorter and max_active > 1 else 1
-    enders = max(shorter, needed - (max_active - len(by_rank)))
+    enders = max(shorter, 1 - (max_active - len(by_rank)))
     ahead = [*by_rank[:enders], *(entry for entry in waiting if entry.rank <= new.rank)]
     behind = [*by_rank[enders:], *(entry for entry in waiting if entry.rank > new.rank)]
     ahead_s = service_s(new.plan, costs) + sum(entry.work_s for entry in ahead)
@@ -44,10 +42,13 @@ def queue_of(
     active: Collection[Entry], waiting: Collection[Entry], max_active: int
 ) -> list[tuple[str, float]]:
     """Return those that wait, least work first, each with the seconds until its end."""
-    endings = sorted(entry.work_s for entry in active)
-    ahead_s = sum(endings[: max(0, len(endings) + 1 - max_active)])
-    found = []
+    by_rank = sorted(active, key=lambda entry: entry.rank, reverse=True)
+    ahead_s, found, ended = 0.0, [], 0
     for entry in sorted(waiting, key=lambda entry: (entry.rank, entry.number)):
+        # Ahead are the active of no more work, and whoever must end before there is a place.
+        while by_rank and (by_rank[-1].rank <= entry.rank or ended <= len(active) - max_active):
+            ahead_s += by_rank.pop().work_s
+            ended += 1
         ahead_s += entry.work_s
         found.append((entry.request_id, ahead_s))
     return found

@@ -10,6 +10,7 @@ logger = logging.getLogger(__name__)
 REQUEST_ERRORS = (
     NullscaleError,
     RuntimeError,
+    MemoryError,
     ValueError,
     TypeError,
     LookupError,
@@ -20,11 +21,13 @@ REQUEST_ERRORS = (
 
 
 def failure_of(request_id: str, err: Exception) -> RequestFailure:
-    """Return the end of a request; what was not raised on purpose is logged, not told."""
+    """Return the end of a request; what was not raised on purpose is logged, not told.
+
+    Without tracebacks, which would keep the failed picture's tensors alive.
+    """
     if isinstance(err, NullscaleError):
-        return RequestFailure(request_id, err)
+        return RequestFailure(request_id, err.with_traceback(None))
     logger.error("request %s failed in the model", request_id, exc_info=err)
     error = EngineError("the model failed on this request")
-    # Its traceback would keep the failed batch's tensors alive.
     error.__cause__ = err.with_traceback(None)
     return RequestFailure(request_id, error)

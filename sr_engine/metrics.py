@@ -4,6 +4,7 @@
 the share of the engine's working time that the networks run.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -11,6 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from sr_engine.request import UpscaleResult
 from sr_engine.work import Kind
+
+logger = logging.getLogger(__name__)
 
 Record = Callable[..., None]
 """Takes a value, and the labels' values by name."""
@@ -64,11 +67,30 @@ class PrometheusRecorder:
         return lambda value, **given: (made.labels(**given) if given else made).observe(value)
 
 
+def _forgiving(make: Callable[..., Record]) -> Callable[..., Record]:
+    """Make instruments that never fail: no picture is lost to a count."""
+
+    def made(*args: object) -> Record:
+        record = make(*args)
+
+        def forgiving(value: float, **labels: str) -> None:
+            try:
+                record(value, **labels)
+            except Exception:
+                logger.exception("a metric could not be recorded")
+
+        return forgiving
+
+    return made
+
+
 class Metrics:
     """The engine's instruments."""
 
     def __init__(self, recorder: Recorder) -> None:
-        counter, gauge, histogram = recorder.counter, recorder.gauge, recorder.histogram
+        self.recorder = recorder
+        counter, gauge = _forgiving(recorder.counter), _forgiving(recorder.gauge)
+        histogram = _forgiving(recorder.histogram)
         self._waiting = gauge("nullscale_waiting_requests", "Requests that wait")
         self._work = gauge("nullscale_work_seconds", "Batched work of all requests that are here")
         self._busy = counter("nullscale_busy_seconds_total", "Time with work at hand")

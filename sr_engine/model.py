@@ -146,7 +146,7 @@ class SRModel:
         return self._prompt_encoder.encode(prompt) if prompt else self.empty_prompt
 
     def release_float32(self) -> None:
-        """Drop the float32 networks, which are made on first use and take as much memory again."""
+        """Drop the float32 networks, made on first use: four bytes a weight."""
         self._float32 = None
 
     def _autoencoder(self, variant: Variant) -> Autoencoder:

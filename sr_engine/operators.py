@@ -34,7 +34,9 @@ class LinearOperator(Protocol):
 
     def A(self, x: Float[Tensor, "*b H W"]) -> Float[Tensor, "*b h w"]: ...
 
-    def pinv(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]: ...
+    def pinv(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]:
+        """Return `A† y` in memory of its own."""
+        ...
 
     def interpolate(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]:
         """Return a smooth picture near what was measured; a flat `y` gives a flat one."""

@@ -48,7 +48,7 @@ def tiles_of(phase: Phase, canvas: Canvas, info: ModelInfo) -> tuple[Tile, ...]:
 def plan_stages(request: UpscaleRequest, info: ModelInfo, variant: Variant = Variant.BASE) -> Plan:
     """Return the stages of `sr_engine.ddnm.restore` on a request's canvas, in its order.
 
-    ``variant`` stands for all networks but those of a draft.
+    A draft is no variant of float32: made again, a picture is made with the whole networks.
     """
     if is_flat(request):
         return ()
@@ -58,7 +58,7 @@ def plan_stages(request: UpscaleRequest, info: ModelInfo, variant: Variant = Var
         tiles = tiles_of(phase, canvas, info)
         return Stage(Kind(phase, tiles[0].height, tiles[0].width, which), calls * len(tiles))
 
-    which = Variant.DRAFT if params.draft else variant
+    which = Variant.DRAFT if params.draft and variant is Variant.BASE else variant
     encode, decode = stage(Phase.ENCODE, which), stage(Phase.DECODE, which)
     denoise = stage(Phase.DENOISE, variant, 1 if params.guidance_scale == 1 else 2)
     twice = params.projection == "residual"

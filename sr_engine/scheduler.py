@@ -28,9 +28,10 @@ class Scheduler:
     """Forms batches of one kind, led by one request and filled up with the rows of others.
 
     At most ``max_active`` requests of ``max_active_pixels`` in all are under way, so that memory
-    stays bounded; a larger one runs alone. The others wait, and are admitted by the same rule:
-    least work, every fourth time the oldest. The last free place is kept for a request of less work
-    than every active one, which would otherwise wait until a long one has ended.
+    stays bounded; a larger one runs alone, but for small ones. The others wait, and are admitted by
+    the same rule: least work, every fourth time the oldest. The last free place is kept for a
+    request of less work than every active one, which would otherwise wait until a long one has
+    ended.
     """
 
     def __init__(
@@ -41,6 +42,8 @@ class Scheduler:
         max_active_pixels: float = math.inf,
         lead: Lead = least_work_first,
     ) -> None:
+        if max_active < 1:
+            raise ValueError(f"max_active must be at least 1, not {max_active}")
         self._max_active = max_active
         self._max_active_pixels = max_active_pixels
         self._costs = costs
@@ -79,7 +82,6 @@ class Scheduler:
             self._weigh_all()
         admitted = []
         while self._waiting and (entry := self._next_admitted()) is not None:
-            self._admissions += 1
             del self._waiting[entry.request_id]
             self._active[entry.request_id] = entry
             if entry.plan:
@@ -149,6 +151,10 @@ class Scheduler:
             new, self._active.values(), self._waiting.values(), self._max_active, self._costs
         )
 
+    def measured(self, plan: Plan) -> bool:
+        """Say whether every kind of a plan has been run before: estimates are then no guesses."""
+        return all(self._costs.measured(stage.kind) for stage in plan)
+
     def service_s(self, plan: Plan) -> float:
         """Return the seconds that a request would take alone."""
         return service_s(plan, self._costs)
@@ -168,16 +174,31 @@ class Scheduler:
             return None
         kept = free == 1 < self._max_active
         if not kept and self._admissions % OLDEST_EVERY == OLDEST_EVERY - 1:
-            entry = next(iter(self._waiting.values()))
+            # The turn stands until there is room.
+            oldest = next(iter(self._waiting.values()))
+            entry = oldest if self._has_room(oldest) else None
         else:
             # Those admitted as the oldest, or removed, are still in the heap.
             while self._waiting.get(self._by_work[0][2].request_id) is not self._by_work[0][2]:
                 heapq.heappop(self._by_work)
             entry = self._by_work[0][2]
-        if kept and any(entry.rank >= other.rank for other in self._active.values()):
+            if not self._has_room(entry):
+                fitting = (other for other in self._waiting.values() if self._has_room(other))
+                entry = min(fitting, key=lambda other: (other.rank, other.number), default=None)
+        if entry is None:
             return None
+        if not kept:
+            self._admissions += 1
+        elif any(entry.rank >= other.rank for other in self._active.values()):
+            return None
+        return entry
+
+    def _has_room(self, entry: Entry) -> bool:
+        # The small always do: together they hold a quarter more than the bound, at the most.
+        if entry.pixels <= self._max_active_pixels / (4 * self._max_active):
+            return True
         held = sum(other.pixels for other in self._active.values())
-        return entry if not held or held + entry.pixels <= self._max_active_pixels else None
+        return not held or held + entry.pixels <= self._max_active_pixels
 
     def _weigh_all(self) -> None:
         """Count everyone's work at present costs, which change as batches are measured."""

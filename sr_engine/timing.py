@@ -44,21 +44,19 @@ class CudaTimer:
     At most ``in_flight`` batches are on their way, so that a cancelled request leaves soon.
     """
 
-    def __init__(self, in_flight: int = 2, event: Any = torch.cuda.Event) -> None:
+    def __init__(self, device: str, in_flight: int = 2, cuda: Any = torch.cuda) -> None:
+        self._device = device
         self._in_flight = in_flight
-        self._event = event
+        self._cuda = cuda
         self._pending: deque[tuple[Kind, int, Any, Any]] = deque()
 
     def start(self) -> None:
         """Mark the beginning of a batch on the stream."""
-        self._started = self._event(enable_timing=True)
-        self._started.record()
+        self._started = self._mark()
 
     def stop(self, kind: Kind, rows: int) -> list[Measured]:
         """Mark its end; wait only where too many are on their way."""
-        ended = self._event(enable_timing=True)
-        ended.record()
-        self._pending.append((kind, rows, self._started, ended))
+        self._pending.append((kind, rows, self._started, self._mark()))
         measured: list[Measured] = []
         while self._pending:
             first, count, started, last = self._pending[0]
@@ -70,10 +68,16 @@ class CudaTimer:
             measured.append((first, count, started.elapsed_time(last) / 1000))
         return measured
 
+    def _mark(self) -> Any:
+        event = self._cuda.Event(enable_timing=True)
+        # Not the current device's: the model may be on another.
+        event.record(self._cuda.current_stream(self._device))
+        return event
+
 
 def timer_for(device: str) -> Timer:
     """Return the timer of a device."""
-    return CudaTimer() if device.startswith("cuda") else HostTimer()
+    return CudaTimer(device) if device.startswith("cuda") else HostTimer()
 
 
 def on_device(tensor: Tensor, device: str) -> Tensor:

@@ -67,6 +67,10 @@ class CostModel(Protocol):
         """Return the seconds of a row in a full batch."""
         ...
 
+    def measured(self, kind: Kind) -> bool:
+        """Say whether batches of this kind have run."""
+        ...
+
     def batch_s(self, kind: Kind, rows: int) -> float:
         """Return the seconds of a batch of so many rows."""
         ...

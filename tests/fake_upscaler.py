@@ -68,10 +68,10 @@ class FakeUpscaler:
         )
 
     async def _upscale(
-        self, image: np.ndarray, params: dict[str, Any], request_id: str, timeout_s: float
+        self, image: np.ndarray, params: dict[str, Any], request_id: str, until_s: float
     ) -> UpscaleReply:
         self.calls.append(
-            {"params": params, "image": image, "request_id": request_id, "timeout_s": timeout_s}
+            {"params": params, "image": image, "request_id": request_id, "until_s": until_s}
         )
         await asyncio.sleep(self.delay_s)
         if self.errors:

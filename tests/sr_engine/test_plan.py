@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sr_engine.active import PHASES, ActiveRequest, OpenCall
 from sr_engine.costs import ROW_LIMITS, Costs
 from sr_engine.ddnm import Denoise
+from sr_engine.metrics import Metrics, PrometheusRecorder
 from sr_engine.plan import plan_stages
 from sr_engine.request import UpscaleParams, UpscaleRequest
 from sr_engine.runner import Runner
@@ -42,7 +43,7 @@ def test_the_plan_is_what_the_sampler_asks_for(
     model = FakeModel(native_px=16)
     image = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8).numpy()
     request = UpscaleRequest(request_id="a", image=image, params=params)
-    runner = Runner(model, Costs(ROW_LIMITS))
+    runner = Runner(model, Costs(ROW_LIMITS), Metrics(PrometheusRecorder()))
     active = ActiveRequest(request, model)
     for stage in plan_stages(request, model.info):
         (kind,) = {kind_of(opened) for opened in active.open_calls}

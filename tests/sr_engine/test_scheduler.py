@@ -21,6 +21,9 @@ class FixedCosts:
     def row_s(self, kind: Kind) -> float:
         return 1.0
 
+    def measured(self, kind: Kind) -> bool:
+        return True
+
     def batch_s(self, kind: Kind, rows: int) -> float:
         return float(rows)
 
