@@ -17,11 +17,11 @@ from sr_engine.costs import ROW_LIMITS, Costs
 from sr_engine.errors import (
     DeadlineExceeded,
     EngineError,
-    EngineOverloaded,
     InvalidParameter,
     InvalidResult,
     RequestAborted,
 )
+from sr_engine.estimates import check_deadline
 from sr_engine.events import Event, QueuedEvent, RequestFailure, StepEvent
 from sr_engine.failures import REQUEST_ERRORS, failure_of
 from sr_engine.jobs import Active, Begin, Job
@@ -45,7 +45,7 @@ class SREngine:
         clock: what deadlines are read on.
         limits: rows that no batch of a phase may exceed; below, they follow the measured costs.
         begin: what makes a request active; a simulated model brings its own.
-        metrics: where to count; by default a registry of its own.
+        metrics: where to count; by default nobody reads it.
     """
 
     def __init__(
@@ -89,14 +89,13 @@ class SREngine:
             raise InvalidParameter("draft", "this model has no draft autoencoder")
         plan = plan_stages(request, info)
         needs_s = self._scheduler.completion_s(plan, priority=request.priority)
-        late_s = now_s + needs_s - (math.inf if request.deadline_s is None else request.deadline_s)
-        if late_s > 0 and self._scheduler.measured(plan):
-            alone_s = self._scheduler.service_s(plan)
-            error: EngineError = EngineOverloaded(late_s)
-            if needs_s - late_s < alone_s:
-                error = DeadlineExceeded(f"request {request_id} would take {alone_s:.1f} s")
-            self.metrics.failed(error)
-            raise error
+        if request.deadline_s is not None and self._scheduler.measured(plan):
+            left_s, alone_s = request.deadline_s - now_s, self._scheduler.service_s(plan)
+            try:
+                check_deadline(left_s, needs_s, alone_s)
+            except EngineError as err:
+                self.metrics.failed(err)
+                raise
         self._queue(Job(request, plan, time.monotonic(), needs_s))
 
     def queue(self) -> list[QueuedEvent]:
@@ -125,7 +124,7 @@ class SREngine:
         events = [*self._drop_overdue(), *self._admit()]
         for task, output in self._run(self._scheduler.next_batch(), events):
             # An earlier tile of the same request may have failed it within this very loop.
-            if self._is_active(task.request_id):
+            if self._active(task.request_id) is not None:
                 with self._blame(task.request_id, events):
                     self._complete(task, output, events)
         self.metrics.busy(time.perf_counter() - started)
@@ -196,10 +195,11 @@ class SREngine:
 
     def _run(self, batch: list[TileTask], events: list[Event]) -> list[tuple[TileTask, Tensor]]:
         """Run a batch; where that fails, each row alone, so that only a bad one's request does."""
-        batch = [task for task in batch if self._is_active(task.request_id)]
+        found = [(task, self._active(task.request_id)) for task in batch]
+        batch = [task for task, active in found if active is not None]
+        rows = [active.row(task.row) for task, active in found if active is not None]
         if not batch:
             return []
-        rows = [self._active(task.request_id).row(task.row) for task in batch]
         if len(batch) == 1:
             with self._blame(batch[0].request_id, events):
                 return [(batch[0], self.runner.run(batch[0].kind, rows)[0])]
@@ -212,14 +212,9 @@ class SREngine:
             logger.warning("a batch of %d rows failed (%s): one at a time", len(batch), err)
         return [pair for task in batch for pair in self._run([task], events)]
 
-    def _is_active(self, request_id: str) -> bool:
+    def _active(self, request_id: str) -> Active | None:
         job = self._jobs.get(request_id)
-        return job is not None and job.active is not None
-
-    def _active(self, request_id: str) -> Active:
-        active = self._jobs[request_id].active
-        assert active is not None
-        return active
+        return None if job is None else job.active
 
     @contextmanager
     def _blame(self, request_id: str, events: list[Event]) -> Iterator[None]:
@@ -244,6 +239,7 @@ class SREngine:
     def _complete(self, task: TileTask, output: Tensor, events: list[Event]) -> None:
         """Hand a row its result; report where that ends a step or the request."""
         request_id, active = task.request_id, self._active(task.request_id)
+        assert active is not None
         done = active.steps_done
         active.complete(task.row, output)
         if not self._scheduler.complete(task):

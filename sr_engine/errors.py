@@ -76,7 +76,7 @@ class EngineOverloaded(EngineError):
     """The request could not be done in time under the present load; later it could."""
 
     def __init__(self, retry_after_s: float) -> None:
-        super().__init__(f"too much is waiting already; {retry_after_s:.1f} s too much")
+        super().__init__(f"too much is waiting already: come again in {retry_after_s:.1f} s")
         self.retry_after_s = retry_after_s
 
     def __reduce__(self) -> tuple[type["EngineOverloaded"], tuple[float]]:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from sr_engine.entry import Entry
+from sr_engine.errors import DeadlineExceeded, EngineOverloaded
 from sr_engine.work import CostModel, Kind, Plan, Stage
 
 OLDEST_EVERY = 4
@@ -36,6 +37,19 @@ def completion_s(
     behind_s = sum(entry.work_s for entry in behind)
     under_way_s = max((_full_s(e.kind, costs) for e in behind if e.pending), default=0.0)
     return ahead_s + min(behind_s, ahead_s / (OLDEST_EVERY - 1) + under_way_s)
+
+
+def check_deadline(left_s: float, needs_s: float, alone_s: float) -> None:
+    """Do nothing where the time that is left suffices.
+
+    Raises:
+        DeadlineExceeded: it would not even alone.
+        EngineOverloaded: it would not under the present load.
+    """
+    if alone_s > left_s:
+        raise DeadlineExceeded(f"it would take {alone_s:.1f} s")
+    if needs_s > left_s:
+        raise EngineOverloaded(needs_s - left_s)
 
 
 def queue_of(

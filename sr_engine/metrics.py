@@ -88,7 +88,6 @@ class Metrics:
     """The engine's instruments."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
         counter, gauge = _forgiving(recorder.counter), _forgiving(recorder.gauge)
         histogram = _forgiving(recorder.histogram)
         self._waiting = gauge("nullscale_waiting_requests", "Requests that wait")
