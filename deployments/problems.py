@@ -42,13 +42,23 @@ class Kind:
 
 KINDS = {
     "malformed_multipart": Kind(400, "The body is no valid multipart form"),
+    "unauthorized": Kind(401, "A valid API key is needed"),
+    "job_not_found": Kind(404, "There is no such job"),
     "not_acceptable": Kind(406, "The answer cannot be made in an accepted media type"),
+    "body_timeout": Kind(408, "The body took too long to arrive", retryable=True),
+    "job_not_finished": Kind(409, "The job has not ended", retryable=True),
+    "job_cancelled": Kind(409, "The job was cancelled"),
+    "job_expired": Kind(410, "The job is no longer kept"),
     "body_too_large": Kind(413, "The body is too large"),
     "unsupported_media_type": Kind(415, "The media type is not supported"),
     "invalid_image": Kind(422, "The image cannot be used"),
     "image_too_many_pixels": Kind(422, "The image has too many pixels"),
     "invalid_parameter": Kind(422, "A form field is invalid"),
     "prompt_unsupported": Kind(422, "The model takes no prompts"),
+    "idempotency_key_reused": Kind(422, "The idempotency key was used for another request"),
+    "invalid_header": Kind(422, "A header is invalid"),
+    "too_many_requests": Kind(429, "Too many requests came with this key", retryable=True),
+    "too_many_jobs": Kind(429, "This key has too many unfinished jobs", retryable=True),
     "inference_failed": Kind(500, "The model failed on this request"),
     "inference_invalid": Kind(500, "The model produced no valid picture"),
     "internal_error": Kind(500, "Internal error"),
@@ -83,6 +93,21 @@ class Problem(Exception):
         self.errors = list(errors)
         self.retry_after_s = retry_after_s
         self.close = close
+
+    @property
+    def retryable(self) -> bool:
+        """The same request may succeed later."""
+        return KINDS[self.code].retryable
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Unpickling would call the constructor with the text alone.
+        return _problem, (self.code, self.detail, self.errors, self.retry_after_s, self.close)
+
+
+def _problem(
+    code: str, detail: str, errors: list[FieldError], retry_after_s: float | None, close: bool
+) -> Problem:
+    return Problem(code, detail, errors=errors, retry_after_s=retry_after_s, close=close)
 
 
 def invalid_fields(errors: Sequence[InvalidParameter]) -> Problem:
@@ -132,15 +157,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_unexpected)
 
 
-def render(problem: Problem, request: Request) -> Response:
-    """The HTTP answer to ``problem``."""
+def details_of(problem: Problem, request_id: str) -> ProblemDetails:
+    """The body that ``problem`` has in an answer."""
     kind = KINDS[problem.code]
-    headers = {"Cache-Control": "no-store"}
-    if problem.retry_after_s is not None:
-        headers["Retry-After"] = str(math.ceil(problem.retry_after_s))
-    if problem.close:
-        headers["Connection"] = "close"
-    body = ProblemDetails(
+    return ProblemDetails(
         type=TYPE_PREFIX + problem.code,
         title=kind.title,
         status=kind.status,
@@ -148,9 +168,20 @@ def render(problem: Problem, request: Request) -> Response:
         code=problem.code,
         errors=problem.errors,
         retryable=kind.retryable,
-        request_id=request_id(request),
+        request_id=request_id,
     )
-    return _answer(body, headers)
+
+
+def render(problem: Problem, request: Request) -> Response:
+    """The HTTP answer to ``problem``."""
+    headers = {"Cache-Control": "no-store"}
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(math.ceil(problem.retry_after_s))
+    if problem.close:
+        headers["Connection"] = "close"
+    if problem.code == "unauthorized":
+        headers["WWW-Authenticate"] = "Bearer"
+    return _answer(details_of(problem, request_id(request)), headers)
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:

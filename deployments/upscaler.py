@@ -5,7 +5,9 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,9 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from deployments.metrics import RayRecorder
 from deployments.schemas import ModelDescription, UpscaleReply
 from sr_engine.errors import EngineDead
-from sr_engine.request import UpscaleRequest, Value
+from sr_engine.events import Progress
+from sr_engine.request import UpscaleRequest, UpscaleResult, Value
 
 logger = logging.getLogger(__name__)
+
+PREVIEW_PX = 256
 
 
 class UpscalerArgs(BaseModel):
@@ -107,30 +112,24 @@ class Upscaler:
         Raises:
             NullscaleError: the engine refused it or failed on it.
         """
-        request = UpscaleRequest(
-            # Clients choose ids, and may choose one twice; the engine takes it once.
-            request_id=f"{request_id}.{secrets.token_hex(4)}",
-            # Arrays arrive read-only, in memory shared with other processes.
-            image=np.array(image),
-            params=self._defaults.override(params),
-            deadline_s=time.monotonic() + until_s - time.time(),
-        )
-        try:
-            result = await self._engine.upscale(request)
-        except EngineDead:
-            # Serve would send pictures here until three health checks had failed; leaving at once
-            # makes the ingress try another replica.
-            logger.critical("the engine is dead: the replica leaves")
-            self._leave(1)
-            raise
-        return UpscaleReply(
-            image=result.image,
-            model=self._info.name,
-            seed=result.seed,
-            reachable=result.consistency.reachable,
-            queue_s=result.queue_s,
-            compute_s=result.compute_s,
-        )
+        request = self._request(image, params, request_id, until_s)
+        with self._leaving_if_dead():
+            return self._reply(await self._engine.upscale(request))
+
+    async def events(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        params: dict[str, Value],
+        request_id: str,
+        until_s: float,
+    ) -> AsyncIterator[Progress | UpscaleReply]:
+        """Upscale one picture, as `upscale`, and yield its events with previews, its reply last."""
+        request = self._request(image, params, request_id, until_s)
+        request = replace(request, preview_px=PREVIEW_PX)
+        with self._leaving_if_dead():
+            async with aclosing(self._engine.events(request)) as events:
+                async for event in events:
+                    yield self._reply(event) if isinstance(event, UpscaleResult) else event
 
     async def describe(self) -> ModelDescription:
         """What this replica has loaded."""
@@ -157,3 +156,40 @@ class Upscaler:
     def close(self) -> None:
         """End the engine's thread. A replica's ends with its process."""
         self._engine.close()
+
+    def _request(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        params: dict[str, Value],
+        request_id: str,
+        until_s: float,
+    ) -> UpscaleRequest:
+        return UpscaleRequest(
+            # Clients choose ids, and may choose one twice; the engine takes it once.
+            request_id=f"{request_id}.{secrets.token_hex(4)}",
+            # Arrays arrive read-only, in memory shared with other processes.
+            image=np.array(image),
+            params=self._defaults.override(params),
+            deadline_s=time.monotonic() + until_s - time.time(),
+        )
+
+    def _reply(self, result: UpscaleResult) -> UpscaleReply:
+        return UpscaleReply(
+            image=result.image,
+            model=self._info.name,
+            seed=result.seed,
+            reachable=result.consistency.reachable,
+            queue_s=result.queue_s,
+            compute_s=result.compute_s,
+        )
+
+    @contextmanager
+    def _leaving_if_dead(self) -> Iterator[None]:
+        try:
+            yield
+        except EngineDead:
+            # Serve would send pictures here until three health checks had failed; leaving at once
+            # makes the ingress try another replica.
+            logger.critical("the engine is dead: the replica leaves")
+            self._leave(1)
+            raise

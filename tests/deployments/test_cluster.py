@@ -159,7 +159,7 @@ def assert_same_picture(png: bytes, other: bytes) -> None:
 
 async def test_overload_is_refused_and_absent_clients_are_forgotten(url: str) -> None:
     (application,) = yaml.safe_load(CONFIG.read_text())["applications"]
-    upscaler = application["deployments"][1]
+    upscaler = application["deployments"][2]
     taken, queued = upscaler["max_ongoing_requests"], upscaler["max_queued_requests"]
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=httpx.Limits()) as http:
         # Each of these keeps a replica busy for a minute: some are refused, for want of a place in
