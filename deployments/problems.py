@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from deployments.schemas import FieldError, ProblemDetails
 from sr_engine.errors import (
@@ -203,7 +204,20 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         retryable=False,
         request_id=request_id(request),
     )
-    return _answer(body, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return _answer(body, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods of a path; Starlette's own answer has those of its first route alone."""
+    return {
+        method
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

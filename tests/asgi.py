@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import numpy as np
 from fake_upscaler import FakeJobs, FakeUpscaler
+from fastapi import FastAPI
 from PIL import Image
 
 from deployments.ingress import Ingress
@@ -15,16 +16,16 @@ from deployments.schemas import Access, JobSettings, Limits, ProblemDetails
 LIMITS = Limits(max_input_pixels=4096, max_output_pixels=65536, max_body_bytes=100_000)
 
 
-def client(
+def application(
     upscaler: FakeUpscaler,
     *,
     timeout_s: float = 30.0,
     limits: Limits = LIMITS,
     access: Access | None = None,
     jobs: JobSettings | None = None,
-) -> httpx.AsyncClient:
+) -> FastAPI:
     settings = jobs or JobSettings(timeout_s=30)
-    app = Ingress(
+    return Ingress(
         upscaler,
         FakeJobs(Jobs(upscaler, settings)),
         limits,
@@ -32,6 +33,10 @@ def client(
         timeout_s,
         settings.timeout_s,
     ).__serve_build_asgi_app__()
+
+
+def client(upscaler: FakeUpscaler, **options: Any) -> httpx.AsyncClient:
+    app = application(upscaler, **options)
     # Starlette raises an unexpected error again once it has answered.
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")

@@ -438,6 +438,9 @@ async def test_unknown_routes_and_methods_are_problems() -> None:
         response = await http.get("/v1/upscale")
         problem(response, 405, "method_not_allowed")
         assert response.headers["allow"] == "POST"
+        response = await http.post("/v1/jobs/a")
+        problem(response, 405, "method_not_allowed")
+        assert response.headers["allow"] == "DELETE, GET"
 
 
 async def test_the_openapi_document_is_whole() -> None:
