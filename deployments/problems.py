@@ -21,6 +21,7 @@ from sr_engine.errors import (
     InvalidParameter,
     InvalidResult,
     NullscaleError,
+    OutOfMemory,
     PromptUnsupported,
     UnsupportedImageType,
 )
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:nullscale:problem:"
+OUT_OF_MEMORY_RETRY_S = 30.0
 REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -64,6 +66,7 @@ KINDS = {
     "inference_invalid": Kind(500, "The model produced no valid picture"),
     "internal_error": Kind(500, "Internal error"),
     "overloaded": Kind(503, "The server has too much to do", retryable=True),
+    "out_of_memory": Kind(503, "The device has no room for this picture", retryable=True),
     "replica_lost": Kind(503, "The worker on this request was lost", retryable=True),
     "not_ready": Kind(503, "No worker is ready", retryable=True),
     "deadline_exceeded": Kind(504, "The request took too long", retryable=True),
@@ -136,6 +139,9 @@ def problem_of(error: NullscaleError) -> Problem:
             return Problem("overloaded", detail, retry_after_s=error.retry_after_s)
         case DeadlineExceeded():
             return Problem("deadline_exceeded", "the request did not end in time")
+        case OutOfMemory():
+            detail = "the device has no room for this picture at present"
+            return Problem("out_of_memory", detail, retry_after_s=OUT_OF_MEMORY_RETRY_S)
         case InvalidResult():
             return Problem("inference_invalid", "the model produced no valid picture")
         case _:

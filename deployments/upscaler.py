@@ -1,7 +1,6 @@
 """One engine on one device: the thin deployment around `AsyncSREngine`."""
 
 import logging
-import math
 import os
 import secrets
 import time
@@ -10,11 +9,9 @@ from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
-from deployments.metrics import RayRecorder
 from deployments.schemas import ModelDescription, UpscaleReply
 from sr_engine.errors import EngineDead
 from sr_engine.events import Progress
@@ -49,6 +46,9 @@ class UpscalerArgs(BaseModel):
     threads: int | None = Field(
         default=None, ge=1, description="of the CPU; torch's own choice if null"
     )
+    heartbeat_limit_s: float = Field(
+        default=120.0, gt=0, description="a batch that takes longer counts as hung"
+    )
 
 
 class Upscaler:
@@ -57,42 +57,15 @@ class Upscaler:
     def __init__(self, args: UpscalerArgs) -> None:
         # Half the time of a start goes into importing diffusers. The process in which Serve builds
         # the application has no use for it.
-        from sr_engine.active import ActiveRequest
+        from deployments.warm import warm_engine
         from sr_engine.async_engine import AsyncSREngine
-        from sr_engine.engine import SREngine
-        from sr_engine.jobs import Begin
-        from sr_engine.loading import load_model
-        from sr_engine.metrics import Metrics
-        from sr_engine.plan import VAE_TILE_PX
-        from sr_engine.runner import Model
-        from sr_engine.simulated import PREFIX, SimulatedModel, SimulatedRequest
 
         start_s = time.monotonic()
-        if args.threads is not None:
-            torch.set_num_threads(args.threads)
-        model: Model
-        begin: Begin
-        if args.model.startswith(PREFIX):
-            model, begin = SimulatedModel(args.model.removeprefix(PREFIX)), SimulatedRequest
-        else:
-            model = load_model(args.model, device=args.device, dtype=args.dtype, draft=args.draft)
-            begin = ActiveRequest
-        engine = SREngine(
-            model,
-            max_active=args.max_active,
-            max_active_pixels=args.max_active_pixels,
-            begin=begin,
-            metrics=Metrics(RayRecorder()),
-        )
-        self._info, self._defaults = model.info, model.defaults
-        # A real picture through every network, so that no client pays for what the first one costs;
-        # of the native tiles, whose cost is what others' are estimated by.
-        side = math.ceil(max(VAE_TILE_PX, model.info.native_px) / model.defaults.scale)
-        photo = np.arange(side * side * 3, dtype=np.uint32).reshape(side, side, 3).astype(np.uint8)
-        engine.upscale(photo, model.defaults.override({"num_inference_steps": 2}))
-        self._engine = AsyncSREngine(engine)
+        engine = warm_engine(args)
+        self._info, self._defaults = engine.model.info, engine.model.defaults
+        self._engine = AsyncSREngine(engine, heartbeat_limit_s=args.heartbeat_limit_s)
         self._leave: Callable[[int], None] = os._exit
-        logger.info("%s is ready after %.1f s", model.info.name, time.monotonic() - start_s)
+        logger.info("%s is ready after %.1f s", self._info.name, time.monotonic() - start_s)
 
     async def upscale(
         self,
@@ -133,7 +106,7 @@ class Upscaler:
 
     async def describe(self) -> ModelDescription:
         """What this replica has loaded."""
-        self._engine.check_health()
+        self.check_health()
         return ModelDescription(
             name=self._info.name,
             native_px=self._info.native_px,
@@ -146,12 +119,16 @@ class Upscaler:
         )
 
     def check_health(self) -> None:
-        """Called by Serve; three failures in a row replace the replica.
+        """Called by Serve every ``health_check_period_s``; a dead or hung engine ends the replica.
 
         Raises:
             EngineDead: the engine's thread has ended or hangs.
         """
-        self._engine.check_health()
+        try:
+            self._engine.check_health()
+        except EngineDead as err:
+            self._give_up(err)
+            raise
 
     def close(self) -> None:
         """End the engine's thread. A replica's ends with its process."""
@@ -187,9 +164,15 @@ class Upscaler:
     def _leaving_if_dead(self) -> Iterator[None]:
         try:
             yield
-        except EngineDead:
-            # Serve would send pictures here until three health checks had failed; leaving at once
-            # makes the ingress try another replica.
-            logger.critical("the engine is dead: the replica leaves")
-            self._leave(1)
+        except EngineDead as err:
+            self._give_up(err)
             raise
+
+    def _give_up(self, err: EngineDead) -> None:
+        """Leave, so that Serve starts another replica and the ingress asks another one at once.
+
+        Serve itself would send pictures here until three health checks had failed, and those under
+        way would wait for a thread that never comes back.
+        """
+        logger.critical("%s: the replica leaves", err)
+        self._leave(1)

@@ -71,7 +71,7 @@ def _answer(
     """Answer the same call of every sampler, tile by tile."""
     fields = [call.pixels if isinstance(call, Encode) else call.latents for call in calls]
     phase = {Denoise: Phase.DENOISE, Decode: Phase.DECODE, Encode: Phase.ENCODE}[type(calls[0])]
-    tiles = tiles_of(phase, canvas, model.info)
+    tiles = tiles_of(phase, canvas, model.info, requests[0].tiles)
     factor = model.info.vae_factor
     found = []
     for tile in tiles:

@@ -185,7 +185,8 @@ class ActiveRequest:
         self._unfinished = sum(len(opened.tiles) for opened in self.open_calls)
 
     def _opened(self, call: NetworkCall) -> OpenCall:
-        tiles = tiles_of(PHASES[type(call)], self._canvas, self._info)
+        phase = PHASES[type(call)]
+        tiles = tiles_of(phase, self._canvas, self._info, self.request.tiles)
         return OpenCall(call, tiles, [None] * len(tiles))
 
     def _locate(self, number: int) -> tuple[OpenCall, int]:

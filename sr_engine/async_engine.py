@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 IDLE_WAIT_S = 0.5
 QUEUE_NEWS_S = 0.5
-HEARTBEAT_LIMIT_S = 300.0
+HEARTBEAT_LIMIT_S = 120.0
 
 
 @dataclass(slots=True, eq=False)

@@ -30,7 +30,7 @@ from sr_engine.plan import canvas_of, plan_stages
 from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
 from sr_engine.runner import Model, Runner
 from sr_engine.scheduler import Scheduler
-from sr_engine.work import Phase, TileTask, Variant
+from sr_engine.work import Kind, Phase, TileTask, Variant
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class SREngine:
         if not batch:
             return []
         if len(batch) == 1:
-            with self._blame(batch[0].request_id, events):
+            with self._blame(batch[0].request_id, events, batch[0].kind):
                 return [(batch[0], self.runner.run(batch[0].kind, rows)[0])]
             return []
         try:
@@ -217,8 +217,14 @@ class SREngine:
         return None if job is None else job.active
 
     @contextmanager
-    def _blame(self, request_id: str, events: list[Event]) -> Iterator[None]:
-        """Make what goes wrong inside the failure of one request, unless the device is lost."""
+    def _blame(
+        self, request_id: str, events: list[Event], kind: Kind | None = None
+    ) -> Iterator[None]:
+        """Make what goes wrong inside the failure of one request, unless the device is lost.
+
+        Args:
+            kind: of the row that runs inside, if one does.
+        """
         try:
             yield
         except torch.AcceleratorError:
@@ -232,6 +238,15 @@ class SREngine:
             else:
                 logger.warning("request %s: %s; once more in float32", request_id, err)
                 self._queue(job.in_float32(self.model.info))
+        except torch.OutOfMemoryError as err:
+            job = self._jobs[request_id]
+            smaller = job.in_smaller_tiles(kind, self.model.info) if kind is not None else None
+            self._forget(request_id)
+            if smaller is None:
+                events.append(failure_of(request_id, err))
+            else:
+                logger.warning("request %s: no room for a tile; in smaller ones", request_id)
+                self._queue(smaller)
         except REQUEST_ERRORS as err:
             self._forget(request_id)
             events.append(failure_of(request_id, err))

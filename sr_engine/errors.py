@@ -14,6 +14,7 @@ NullscaleError
     ├── EngineOverloaded    the request could not be done in time under the present load
     ├── RequestAborted      the request was taken out of the engine before it ended
     ├── DeadlineExceeded    the request's deadline passed
+    ├── OutOfMemory         the device has no room for the request, even in smaller tiles
     └── InvalidResult       the model produced numbers that are no picture
 """
 
@@ -94,6 +95,10 @@ class RequestAborted(EngineError):
 
 class DeadlineExceeded(EngineError):
     """The request's deadline passed before it ended."""
+
+
+class OutOfMemory(EngineError):
+    """The device has no room for the request, even in smaller tiles; later it may have."""
 
 
 class InvalidResult(EngineError):

@@ -2,7 +2,9 @@
 
 import logging
 
-from sr_engine.errors import EngineError, NullscaleError
+import torch
+
+from sr_engine.errors import EngineError, NullscaleError, OutOfMemory
 from sr_engine.events import RequestFailure
 
 logger = logging.getLogger(__name__)
@@ -27,7 +29,11 @@ def failure_of(request_id: str, err: Exception) -> RequestFailure:
     """
     if isinstance(err, NullscaleError):
         return RequestFailure(request_id, err.with_traceback(None))
-    logger.error("request %s failed in the model", request_id, exc_info=err)
-    error = EngineError("the model failed on this request")
+    if isinstance(err, torch.OutOfMemoryError | MemoryError):
+        logger.error("request %s does not fit in memory: %s", request_id, err)
+        error: EngineError = OutOfMemory("the device has no room for this request")
+    else:
+        logger.error("request %s failed in the model", request_id, exc_info=err)
+        error = EngineError("the model failed on this request")
     error.__cause__ = err.with_traceback(None)
     return RequestFailure(request_id, error)

@@ -9,10 +9,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from sr_engine.model import ModelInfo
-from sr_engine.plan import plan_stages
+from sr_engine.plan import plan_stages, smaller_tiles
 from sr_engine.request import UpscaleRequest, UpscaleResult
 from sr_engine.runner import Model, Row
-from sr_engine.work import Plan, Variant
+from sr_engine.work import Kind, Plan, Variant
 
 
 @runtime_checkable
@@ -66,9 +66,22 @@ class Job:
     active: Active | None = None
 
     def in_float32(self, info: ModelInfo) -> "Job":
-        """Return the same job from the start, with the seed it had, for the float32 networks."""
-        request = self.request
+        """Return the same job from the start, for the float32 networks."""
+        return self._again(self.request, Variant.FLOAT32, info)
+
+    def in_smaller_tiles(self, kind: Kind, info: ModelInfo) -> "Job | None":
+        """Return the same job from the start, where a row of ``kind`` alone did not fit in memory.
+
+        None where its tiles are as small as they may be.
+        """
+        tiles = smaller_tiles(kind, info, self.request.tiles)
+        if tiles is None:
+            return None
+        return self._again(replace(self.request, tiles=tiles), self.variant, info)
+
+    def _again(self, request: UpscaleRequest, variant: Variant, info: ModelInfo) -> "Job":
+        """Return a job for the picture that this one was to be: it keeps the seed it had."""
         if self.active is not None:
             request = replace(request, params=replace(request.params, seed=self.active.seed))
-        plan = plan_stages(request, info, Variant.FLOAT32)
-        return Job(request, plan, self.arrived_s, self.estimated_s, Variant.FLOAT32)
+        plan = plan_stages(request, info, variant)
+        return Job(request, plan, self.arrived_s, self.estimated_s, variant)

@@ -135,6 +135,11 @@ def _load(network: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
             f"{folder / part}: the checkpoint is incomplete, {len(missing)} weights are missing, "
             f"{min(missing)} among them"
         )
+    if bad := [name for name, p in loaded.named_parameters() if not bool(p.isfinite().all())]:
+        raise ModelLoadError(
+            f"{folder / part}: {len(bad)} weights have NaN or infinite values in {dtype}, "
+            f"{min(bad)} among them; the file is damaged, or the dtype too narrow for it"
+        )
     return loaded.requires_grad_(False).eval()
 
 

@@ -95,8 +95,8 @@ class Metrics:
         self._busy = counter("nullscale_busy_seconds_total", "Time with work at hand")
         self._phase = counter("nullscale_phase_seconds_total", "Time in the networks", ["phase"])
         self._rows = histogram("nullscale_batch_rows", "Rows of a batch", ROWS, ["phase"])
-        self._splits = counter(
-            "nullscale_out_of_memory_splits_total", "Batches that did not fit", ["phase"]
+        self._unfitting = counter(
+            "nullscale_out_of_memory_total", "Batches and rows that did not fit", ["phase"]
         )
         self._step = histogram("nullscale_step_seconds", "A step, on a request's average", SECONDS)
         self._ended = counter("nullscale_requests_total", "Requests that ended", ["outcome"])
@@ -125,8 +125,8 @@ class Metrics:
         self._phase(seconds, phase=kind.phase.value)
 
     def out_of_memory(self, kind: Kind) -> None:
-        """Take note of a batch that was split."""
-        self._splits(1, phase=kind.phase.value)
+        """Take note of a batch, or a row alone, that did not fit."""
+        self._unfitting(1, phase=kind.phase.value)
 
     def failed(self, error: Exception) -> None:
         """Take note of a request without a result."""

@@ -1,12 +1,14 @@
 """What a request will ask of the networks, known before it starts."""
 
+from dataclasses import replace
+
 from sr_engine.ddnm import projecting_steps
 from sr_engine.model import ModelInfo
 from sr_engine.operators import BicubicDownscale, Canvas
 from sr_engine.request import UpscaleParams, UpscaleRequest
 from sr_engine.sampling import sigma_schedule
 from sr_engine.tiling import Tile, cover
-from sr_engine.work import Kind, Phase, Plan, Stage, Variant
+from sr_engine.work import UNLIMITED, Kind, Phase, Plan, Stage, TileLimits, Variant
 
 OVERLAP_SHARE = 8
 """Neighbouring tiles share at least an eighth of their side."""
@@ -14,6 +16,10 @@ OVERLAP_SHARE = 8
 VAE_TILE_PX = 512
 """Autoencoder tiles are no smaller: the error of a tiled autoencoder comes from its GroupNorm
 statistics, which are the better the larger the tile."""
+
+SMALLEST_SHARE = 4
+"""Where memory is short, tiles shrink to no less than a quarter of their side: below, the denoiser
+no longer sees what it paints."""
 
 
 def canvas_of(request: UpscaleRequest, info: ModelInfo) -> Canvas:
@@ -33,16 +39,33 @@ def sigmas_of(params: UpscaleParams, info: ModelInfo) -> tuple[float, ...]:
     return sigma_schedule(params.num_inference_steps, shift=info.shift, start=params.strength)
 
 
-def tiles_of(phase: Phase, canvas: Canvas, info: ModelInfo) -> tuple[Tile, ...]:
+def tiles_of(
+    phase: Phase, canvas: Canvas, info: ModelInfo, limits: TileLimits = UNLIMITED
+) -> tuple[Tile, ...]:
     """Cover a canvas by the tiles of a phase, in latent cells.
 
     Decode and encode share one tiling, so that a round trip through the autoencoder meets the same
     borders both ways.
     """
-    side_px = info.native_px if phase is Phase.DENOISE else max(VAE_TILE_PX, info.native_px)
-    side = side_px // info.vae_factor
+    limit_px = limits.denoise_px if phase is Phase.DENOISE else limits.vae_px
+    side_px = _side_px(phase, info)
+    side = min(side_px, limit_px or side_px) // info.vae_factor
     height, width = (n // info.vae_factor for n in canvas.size)
     return cover(height, width, side, side // OVERLAP_SHARE)
+
+
+def smaller_tiles(kind: Kind, info: ModelInfo, limits: TileLimits) -> TileLimits | None:
+    """Halve the tiles of the network that a row of `kind` was for; None where they are the least.
+
+    The other network keeps its own: each gives the better pictures the larger its tiles are.
+    """
+    half_px = max(kind.height, kind.width) * info.vae_factor // 2
+    half_px -= half_px % info.multiple_px
+    if SMALLEST_SHARE * half_px < _side_px(kind.phase, info):
+        return None
+    if kind.phase is Phase.DENOISE:
+        return replace(limits, denoise_px=half_px)
+    return replace(limits, vae_px=half_px)
 
 
 def plan_stages(request: UpscaleRequest, info: ModelInfo, variant: Variant = Variant.BASE) -> Plan:
@@ -55,7 +78,7 @@ def plan_stages(request: UpscaleRequest, info: ModelInfo, variant: Variant = Var
     params, canvas = request.params, canvas_of(request, info)
 
     def stage(phase: Phase, which: Variant, calls: int = 1) -> Stage:
-        tiles = tiles_of(phase, canvas, info)
+        tiles = tiles_of(phase, canvas, info, request.tiles)
         return Stage(Kind(phase, tiles[0].height, tiles[0].width, which), calls * len(tiles))
 
     which = Variant.DRAFT if params.draft and variant is Variant.BASE else variant
@@ -72,3 +95,7 @@ def plan_stages(request: UpscaleRequest, info: ModelInfo, variant: Variant = Var
     for projects in projecting:
         plan += (denoise, *correction) if projects else (denoise,)
     return (*plan, stage(Phase.DECODE, variant))
+
+
+def _side_px(phase: Phase, info: ModelInfo) -> int:
+    return info.native_px if phase is Phase.DENOISE else max(VAE_TILE_PX, info.native_px)

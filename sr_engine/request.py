@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sr_engine.errors import InvalidImage, InvalidParameter
+from sr_engine.work import UNLIMITED, TileLimits
 
 Projection = Literal["none", "latent", "pixel", "residual"]
 Value = str | float | int | bool
@@ -109,6 +110,7 @@ class UpscaleRequest:
             −16 to 16.
         deadline_s: on the engine's clock, `time.monotonic`; once passed, the request is dropped.
         preview_px: longer side of the previews that its events bring, 0 to 1024; 0 brings none.
+        tiles: how large tiles may be; the engine lowers it where one alone does not fit in memory.
 
     Raises:
         InvalidImage: the array is no such picture.
@@ -121,6 +123,7 @@ class UpscaleRequest:
     priority: int = 0
     deadline_s: float | None = None
     preview_px: int = 0
+    tiles: TileLimits = UNLIMITED
 
     def __post_init__(self) -> None:
         shape = self.image.shape

@@ -90,10 +90,10 @@ class Runner:
             self._observe(self._timer.stop(kind, len(rows)))
             return list(results.unbind(0))
         except torch.OutOfMemoryError:
+            self._metrics.out_of_memory(kind)
             if len(rows) == 1:
                 raise
         self._costs.out_of_memory(kind, len(rows))
-        self._metrics.out_of_memory(kind)
         # Not in the handler: there, the error's traceback keeps the failed batch alive.
         logger.warning("out of memory at %s of %d rows: split", kind.phase.value, len(rows))
         torch.cuda.empty_cache()

@@ -36,6 +36,22 @@ class Kind(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class TileLimits:
+    """Longest sides of tiles in pixels, where memory is too short for a model's own tiles.
+
+    Attributes:
+        denoise_px: of the transformer's; None leaves them as they are.
+        vae_px: of the autoencoder's.
+    """
+
+    denoise_px: int | None = None
+    vae_px: int | None = None
+
+
+UNLIMITED = TileLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class Stage:
     """Rows of one kind that a request needs before it can go on."""
 

@@ -1,23 +1,39 @@
 """One replica's engine, in this process, with a tiny model."""
 
 import asyncio
+import logging
 import pickle
+import sys
+import threading
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from checkpoints import write_checkpoint
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from deployments.schemas import ModelDescription, UpscaleReply
 from deployments.upscaler import Upscaler, UpscalerArgs
 from sr_engine import errors
 from sr_engine.engine import SREngine
-from sr_engine.errors import DeadlineExceeded, EngineDead, EngineOverloaded, InvalidParameter
+from sr_engine.errors import (
+    DeadlineExceeded,
+    EngineDead,
+    EngineOverloaded,
+    InvalidParameter,
+    ModelLoadError,
+)
 from sr_engine.loading import load_model
+from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
+from sr_engine.runner import Model
+from sr_engine.work import Variant
 
 PICTURE = np.random.default_rng(0).integers(60, 200, (9, 7, 3), dtype=np.uint8)
 
@@ -95,19 +111,142 @@ async def test_parameters_are_checked_here_too(upscaler: Upscaler) -> None:
         await upscaler.upscale(PICTURE, {"eta": 2.0}, "a", SOON_S)
 
 
-async def test_a_dead_engine_is_unhealthy(upscaler: Upscaler) -> None:
+async def test_a_replica_leaves_with_its_engine(upscaler: Upscaler) -> None:
+    left: list[int] = []
+    upscaler._leave = left.append
     upscaler.check_health()
     upscaler.close()
     with pytest.raises(EngineDead):
         upscaler.check_health()
     with pytest.raises(EngineDead):
         await upscaler.describe()
-    # The next picture makes the replica leave, so that Serve sends no more of them.
-    left: list[int] = []
-    upscaler._leave = left.append
     with pytest.raises(EngineDead):
         await upscaler.upscale(PICTURE, {}, "a", SOON_S)
+    assert left == [1, 1, 1]
+
+
+class Faulty:
+    """A model whose next velocity does what the test says."""
+
+    def __init__(self, model: Model, fault: Callable[[], None]) -> None:
+        self.info, self.defaults, self.empty_prompt = model.info, model.defaults, model.empty_prompt
+        self.decode, self.encode = model.decode, model.encode
+        self.encode_prompt, self.release_float32 = model.encode_prompt, model.release_float32
+        self._fault = fault
+
+    def velocity(
+        self,
+        latents: Tensor,
+        sigmas: Tensor,
+        prompts: Sequence[PromptEmbeddings],
+        variant: Variant = Variant.BASE,
+    ) -> Tensor:
+        self._fault()
+        return latents
+
+
+async def test_a_hung_batch_makes_the_replica_leave(checkpoint: Path) -> None:
+    args = UpscalerArgs(model=str(checkpoint), device="cpu", threads=1, heartbeat_limit_s=0.8)
+    upscaler = Upscaler(args)
+    left: list[int] = []
+    upscaler._leave = left.append
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        assert goes_on.wait(60)
+
+    runner = upscaler._engine._engine.runner
+    runner.model = Faulty(runner.model, hang)
+    waiting = asyncio.create_task(upscaler.upscale(PICTURE, {}, "a", SOON_S))
+    assert await asyncio.to_thread(hangs.wait, 60)
+    upscaler.check_health()
+    await asyncio.sleep(1)
+    with pytest.raises(EngineDead, match="has not finished a batch"):
+        upscaler.check_health()
     assert left == [1]
+    waiting.cancel()
+    goes_on.set()
+    upscaler.close()
+
+
+async def test_a_lost_device_fails_every_picture_and_the_replica_leaves(upscaler: Upscaler) -> None:
+    left: list[int] = []
+    upscaler._leave = left.append
+
+    def lose() -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    runner = upscaler._engine._engine.runner
+    runner.model = Faulty(runner.model, lose)
+    ends = await asyncio.gather(
+        *(upscaler.upscale(PICTURE, {"seed": s}, "a", SOON_S) for s in range(3)),
+        return_exceptions=True,
+    )
+    assert [type(end) for end in ends] == [EngineDead] * 3
+    assert left == [1, 1, 1]
+
+
+@pytest.fixture
+def no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts back what a failed start changes in a process that it takes for its own."""
+    monkeypatch.setattr(sys, "tracebacklimit", 1000, raising=False)
+
+
+def truncate(folder: Path) -> str:
+    (weights,) = (folder / "transformer").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-100])
+    return "transformer: cannot be read"
+
+
+def poison(folder: Path) -> str:
+    (weights,) = (folder / "vae").glob("*.safetensors")
+    tensors = load_file(weights)
+    tensors["decoder.conv_in.weight"][0, 0, 0, 0] = torch.nan
+    save_file(tensors, weights, {"format": "pt"})
+    return "vae: 1 weights have NaN or infinite values in torch.float32, decoder.conv_in.weight"
+
+
+def pickle_it(folder: Path) -> str:
+    (weights,) = (folder / "vae").glob("*.safetensors")
+    weights.rename(weights.with_name("diffusion_pytorch_model.bin"))
+    return "vae: its weights are pickled, which is unsafe to read"
+
+
+@pytest.mark.usefixtures("no_limit")
+@pytest.mark.parametrize("spoil", [truncate, poison, pickle_it])
+def test_bad_weights_are_told_in_one_line(
+    spoil: Callable[[Path], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_checkpoint(tmp_path)
+    reason = spoil(tmp_path)
+    with pytest.raises(ModelLoadError) as caught:
+        Upscaler(UpscalerArgs(model=str(tmp_path), device="cpu"))
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+    assert line == f"no replica: {caught.value}"
+    assert line.startswith(f"no replica: {tmp_path}/{reason}")
+    # This is what Serve copies into its status: no frame, no cause.
+    text = "".join(traceback.format_exception(caught.value))
+    assert text == f"sr_engine.errors.ModelLoadError: {caught.value}\n"
+    assert len(text.splitlines()) == 1
+
+
+def wreck(folder: Path) -> None:
+    """Finite weights whose products are not."""
+    (weights,) = (folder / "vae").glob("*.safetensors")
+    tensors = load_file(weights)
+    for name in tensors:
+        if name.startswith("decoder.conv_out"):
+            tensors[name] += 3e38
+    save_file(tensors, weights, {"format": "pt"})
+
+
+@pytest.mark.usefixtures("no_limit")
+def test_a_model_that_makes_no_picture_never_serves(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    wreck(tmp_path)
+    with pytest.raises(ModelLoadError, match=r"makes no picture: .*(non-finite|out of range)"):
+        Upscaler(UpscalerArgs(model=str(tmp_path), device="cpu"))
 
 
 def test_what_crosses_processes_survives_it() -> None:

@@ -26,13 +26,14 @@ from sr_engine.errors import (
     EngineOverloaded,
     InvalidParameter,
     InvalidResult,
+    OutOfMemory,
     RequestAborted,
 )
 from sr_engine.events import Event, RequestFailure, StepEvent
 from sr_engine.plan import plan_stages
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import Projection, UpscaleParams, UpscaleRequest, UpscaleResult
-from sr_engine.work import Variant
+from sr_engine.work import TileLimits, Variant
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -324,6 +325,83 @@ def test_a_batch_too_large_for_memory_is_split() -> None:
         torch.testing.assert_close(done[request_id].unrounded, alone, rtol=0, atol=1e-5)
 
 
+class Cramped(FakeModel):
+    """Has room for so many latent cells a batch in either network."""
+
+    def __init__(self, *, denoise: int = 10**9, vae: int = 10**9) -> None:
+        super().__init__()
+        self.room = {"denoise": denoise, "vae": vae}
+        self.refused: list[tuple[int, ...]] = []
+
+    def velocity(
+        self,
+        latents: Tensor,
+        sigmas: Tensor,
+        prompts: Sequence[PromptEmbeddings],
+        variant: Variant = Variant.BASE,
+    ) -> Tensor:
+        self._take("denoise", latents)
+        return super().velocity(latents, sigmas, prompts)
+
+    def decode(self, latents: Tensor, variant: Variant = Variant.BASE) -> Tensor:
+        self._take("vae", latents)
+        return super().decode(latents, variant)
+
+    def _take(self, network: str, latents: Tensor) -> None:
+        rows, _, height, width = latents.shape
+        if rows * height * width > self.room[network]:
+            self.refused.append((rows, height, width))
+            raise torch.OutOfMemoryError("no room")
+
+
+@pytest.mark.parametrize(
+    ("room", "tiles"),
+    [
+        # Native tiles have 16 x 16 cells, a picture of 300 x 260 in one tile 150 x 130.
+        ({"denoise": 16 * 16 - 1}, TileLimits(denoise_px=16)),
+        ({"denoise": 8 * 8 - 1}, TileLimits(denoise_px=8)),
+        ({"vae": 150 * 130 - 1}, TileLimits(vae_px=148)),
+        ({"denoise": 16 * 16 - 1, "vae": 150 * 130 - 1}, TileLimits(denoise_px=16, vae_px=148)),
+    ],
+    ids=str,
+)
+def test_a_tile_too_large_for_memory_makes_way_for_smaller_ones(
+    room: dict[str, int], tiles: TileLimits
+) -> None:
+    engine = SREngine(Cramped(**room), max_active=4)
+    large = request("large", picture(150, 130), num_inference_steps=2)
+    small = [request(str(n), picture(3, 3, n), seed=n) for n in range(3)]
+    for each in (*small, large):
+        engine.add_request(each)
+    done = results(run(engine))
+    for each in (*small, replace(large, tiles=tiles)):
+        alone = plain_loop(each, FakeModel())
+        torch.testing.assert_close(done[each.request_id].unrounded, alone, rtol=0, atol=1e-5)
+    assert done["large"].consistency.exact
+
+
+def test_smaller_tiles_make_the_picture_of_the_seed_that_was_drawn() -> None:
+    model = Cramped(denoise=16 * 16 - 1)
+    seedless = UpscaleParams(num_inference_steps=2, scale=2)
+    result = SREngine(model).upscale(picture(20, 20), seedless)
+    again = SREngine(model).upscale(picture(20, 20), seedless.override({"seed": result.seed}))
+    np.testing.assert_array_equal(result.image, again.image)
+
+
+def test_what_fits_in_no_tiles_is_out_of_memory_and_harms_no_neighbour() -> None:
+    model = Cramped(denoise=8)
+    engine = SREngine(model, max_active=4)
+    for each in (request("small", picture(1, 2)), request("large", picture(40, 40))):
+        engine.add_request(each)
+    events = run(engine)
+    assert results(events).keys() == {"small"}
+    (failure,) = [e for e in events if isinstance(e, RequestFailure)]
+    assert (failure.request_id, type(failure.error)) == ("large", OutOfMemory)
+    sides = {refused[1:] for refused in model.refused}
+    assert sides == {(16, 16), (8, 8), (4, 4)}
+    assert not engine._jobs
+
+
 class Broken(FakeModel):
     def decode(self, latents: Tensor, variant: Variant = Variant.BASE) -> Tensor:
         return super().decode(latents, variant) * torch.nan
@@ -486,7 +564,7 @@ def test_no_room_for_a_picture_fails_that_picture_alone(
     events = run(engine)
     assert results(events).keys() == {"small"}
     (failure,) = [e for e in events if isinstance(e, RequestFailure)]
-    assert failure.request_id == "large"
+    assert (failure.request_id, type(failure.error)) == ("large", OutOfMemory)
     # Nothing may keep the tensors of the failed attempt alive.
     assert failure.error.__cause__ is not None
     assert failure.error.__cause__.__traceback__ is None

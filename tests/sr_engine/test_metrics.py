@@ -58,4 +58,4 @@ def test_failures_are_counted_by_kind() -> None:
     engine, registry = counting(Short())
     with pytest.raises(EngineError):
         engine.upscale(IMAGE, UpscaleParams(scale=2))
-    assert registry.get_sample_value("nullscale_requests_total", {"outcome": "EngineError"}) == 1
+    assert registry.get_sample_value("nullscale_requests_total", {"outcome": "OutOfMemory"}) == 1

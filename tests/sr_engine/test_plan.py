@@ -9,10 +9,10 @@ from sr_engine.active import PHASES, ActiveRequest, OpenCall
 from sr_engine.costs import ROW_LIMITS, Costs
 from sr_engine.ddnm import Denoise
 from sr_engine.metrics import Metrics, PrometheusRecorder
-from sr_engine.plan import plan_stages
+from sr_engine.plan import VAE_TILE_PX, canvas_of, plan_stages, smaller_tiles, tiles_of
 from sr_engine.request import UpscaleParams, UpscaleRequest
 from sr_engine.runner import Runner
-from sr_engine.work import Kind, Stage, Variant
+from sr_engine.work import UNLIMITED, Kind, Phase, Stage, TileLimits, Variant
 
 
 def kind_of(opened: OpenCall) -> Kind:
@@ -36,13 +36,18 @@ PARAMS = st.builds(
 
 
 @settings(max_examples=60, deadline=None)
-@given(params=PARAMS, height=st.integers(1, 40), width=st.integers(1, 40))
+@given(
+    params=PARAMS,
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    tiles=st.builds(TileLimits, *2 * [st.sampled_from([None, 8, 12, 16])]),
+)
 def test_the_plan_is_what_the_sampler_asks_for(
-    params: UpscaleParams, height: int, width: int
+    params: UpscaleParams, height: int, width: int, tiles: TileLimits
 ) -> None:
     model = FakeModel(native_px=16)
     image = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8).numpy()
-    request = UpscaleRequest(request_id="a", image=image, params=params)
+    request = UpscaleRequest(request_id="a", image=image, params=params, tiles=tiles)
     runner = Runner(model, Costs(ROW_LIMITS), Metrics(PrometheusRecorder()))
     active = ActiveRequest(request, model)
     for stage in plan_stages(request, model.info):
@@ -52,3 +57,28 @@ def test_the_plan_is_what_the_sampler_asks_for(
             (result,) = runner.run(kind, [active.row(number)])
             active.complete(number, result)
     assert active.picture is not None
+
+
+@settings(max_examples=60, deadline=None)
+@given(phase=st.sampled_from(Phase), height=st.integers(1, 400), width=st.integers(1, 400))
+def test_smaller_tiles_shrink_one_network_s_to_a_quarter_and_no_further(
+    phase: Phase, height: int, width: int
+) -> None:
+    info = FakeModel(native_px=64).info
+    image = torch.zeros(height, width, 3, dtype=torch.uint8).numpy()
+    request = UpscaleRequest(request_id="a", image=image, params=UpscaleParams(scale=2))
+    canvas = canvas_of(request, info)
+    native_px = 64 if phase is Phase.DENOISE else VAE_TILE_PX
+    limits: TileLimits | None = UNLIMITED
+    longest_px = []
+    while limits is not None:
+        (tile, *_) = tiles_of(phase, canvas, info, limits)
+        longest_px.append(2 * max(tile.height, tile.width))
+        other = Phase.DECODE if phase is Phase.DENOISE else Phase.DENOISE
+        assert tiles_of(other, canvas, info, limits) == tiles_of(other, canvas, info)
+        limits = smaller_tiles(Kind(phase, tile.height, tile.width), info, limits)
+    assert longest_px == sorted(set(longest_px), reverse=True)
+    assert len(longest_px) <= 3
+    assert all(4 * side_px >= native_px for side_px in longest_px[1:])
+    # It ended for want of a smaller tile, not before.
+    assert 4 * (longest_px[-1] // 2 // 4 * 4) < native_px

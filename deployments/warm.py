@@ -1,0 +1,68 @@
+"""From a replica's arguments to an engine that has made a picture, or to one clear line."""
+
+import logging
+import math
+import sys
+
+import numpy as np
+import torch
+
+from deployments.metrics import RayRecorder
+from deployments.upscaler import UpscalerArgs
+from sr_engine.active import ActiveRequest
+from sr_engine.checkpoint import one_line
+from sr_engine.engine import SREngine
+from sr_engine.errors import ModelLoadError, NullscaleError
+from sr_engine.jobs import Begin
+from sr_engine.loading import load_model
+from sr_engine.metrics import Metrics
+from sr_engine.plan import VAE_TILE_PX
+from sr_engine.runner import Model
+from sr_engine.simulated import PREFIX, SimulatedModel, SimulatedRequest
+
+logger = logging.getLogger(__name__)
+
+
+def warm_engine(args: UpscalerArgs) -> SREngine:
+    """Load a model and make a picture with it.
+
+    Raises:
+        ModelLoadError: there is no such model, it cannot be used, or what it makes is no picture.
+            The process is of no use any more: tracebacks are switched off in it.
+    """
+    try:
+        return _warm_engine(args)
+    except ModelLoadError as err:
+        reason = one_line(err)
+    except (NullscaleError, torch.OutOfMemoryError, torch.AcceleratorError, OSError) as err:
+        reason = f"{args.model} makes no picture: {one_line(err)}"
+    logger.critical("no replica: %s", reason)
+    # Serve copies the traceback into its status and its log, once for each of its tries, and the
+    # line above says all there is to say.
+    sys.tracebacklimit = 0
+    raise ModelLoadError(reason)
+
+
+def _warm_engine(args: UpscalerArgs) -> SREngine:
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    model: Model
+    begin: Begin
+    if args.model.startswith(PREFIX):
+        model, begin = SimulatedModel(args.model.removeprefix(PREFIX)), SimulatedRequest
+    else:
+        model = load_model(args.model, device=args.device, dtype=args.dtype, draft=args.draft)
+        begin = ActiveRequest
+    engine = SREngine(
+        model,
+        max_active=args.max_active,
+        max_active_pixels=args.max_active_pixels,
+        begin=begin,
+        metrics=Metrics(RayRecorder()),
+    )
+    # A real picture through every network, so that no client pays for what the first one costs; of
+    # the native tiles, whose cost is what others' are estimated by.
+    side = math.ceil(max(VAE_TILE_PX, model.info.native_px) / model.defaults.scale)
+    photo = np.arange(side * side * 3, dtype=np.uint32).reshape(side, side, 3).astype(np.uint8)
+    engine.upscale(photo, model.defaults.override({"num_inference_steps": 2}))
+    return engine

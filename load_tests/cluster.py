@@ -1,0 +1,117 @@
+"""The application of `serve_config.cpu.yaml` on a Ray cluster of this machine, to be tormented."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+import psutil
+import ray
+import yaml
+from ray import serve
+from ray.serve.context import _get_global_client
+from ray.serve.schema import ServeDeploySchema
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = ROOT / "serve_config.cpu.yaml"
+APP = "nullscale"
+UPSCALER = f"ray::ServeReplica:{APP}:Upscaler"
+INGRESS = f"ray::ServeReplica:{APP}:Ingress"
+CONTROLLER = "ray::ServeController"
+START_S = 300
+ENVIRONMENT = {
+    # Two busy cores are slower than what Serve takes for a dead proxy.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+    # Ray's workers run at nice 15: beside anything else at work they would hardly advance.
+    "RAY_worker_niceness": "0",
+    # Idle OpenMP threads would spin.
+    "OMP_WAIT_POLICY": "passive",
+    "GOMP_SPINCOUNT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONPATH": f"{ROOT}:{ROOT / 'load_tests'}",
+}
+
+
+@contextmanager
+def service(
+    args: dict[str, Any],
+    *,
+    upscalers: int = 2,
+    ingresses: int = 2,
+    import_path: str = "faulty_app:build_app",
+) -> Iterator[str]:
+    """Start the service on a free port and yield its address once every replica is ready.
+
+    Args:
+        args: of the application, over those of the file.
+    """
+    config = _config(args, {"Upscaler": upscalers, "Ingress": ingresses}, import_path)
+    with patch.dict(os.environ, ENVIRONMENT):
+        # Not "auto": that would join whatever cluster this machine ran last.
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        try:
+            serve.start(http_options=config["http_options"])
+            deploy(config)
+            url = f"http://127.0.0.1:{config['http_options']['port']}"
+            _wait_until_ready(url, upscalers)
+            yield url
+        finally:
+            serve.shutdown()
+            ray.shutdown()
+
+
+def deploy(config: dict[str, Any]) -> None:
+    """Make the applications of a configuration the cluster's own."""
+    _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
+
+
+def processes(title: str) -> list[psutil.Process]:
+    """This process's descendants whose title begins so, of the cluster that it started."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if process.cmdline()[:1] and process.cmdline()[0].startswith(title):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _config(args: dict[str, Any], replicas: dict[str, int], import_path: str) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        config["http_options"]["port"] = probe.getsockname()[1]
+    (application,) = config["applications"]
+    application["import_path"] = import_path
+    application["args"] |= args
+    for deployment in application["deployments"]:
+        deployment["num_replicas"] = replicas.get(deployment["name"], 1)
+        deployment["ray_actor_options"]["num_cpus"] = 0.1
+        deployment["graceful_shutdown_timeout_s"] = 0
+        if deployment["name"] == "Upscaler":
+            deployment["health_check_period_s"] = 2
+    return config
+
+
+def _wait_until_ready(url: str, upscalers: int) -> None:
+    deadline_s = time.monotonic() + START_S
+    while time.monotonic() < deadline_s:
+        application = serve.status().applications.get(APP)
+        if application is not None and application.status == "DEPLOY_FAILED":
+            raise RuntimeError(f"the service does not start: {application}")
+        running = application is not None and application.status == "RUNNING"
+        if running and len(processes(UPSCALER)) == upscalers:
+            try:
+                if httpx.get(f"{url}/readyz", timeout=10).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+        time.sleep(0.5)
+    raise TimeoutError(f"not ready after {START_S} s: {serve.status()}")
