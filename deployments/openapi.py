@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from deployments.problems import MEDIA_TYPE
+from deployments.kinds import MEDIA_TYPE
 from deployments.schemas import ProblemDetails, UpscaleAnswer
 from sr_engine.image_io import JPEG_QUALITY, OutputFormat
 from sr_engine.request import MAX_PROMPT_CHARS, MAX_SCALE, MAX_SEED, MAX_STEPS, Projection

@@ -27,7 +27,8 @@ def failure_of(request_id: str, err: Exception) -> RequestFailure:
     """
     if isinstance(err, NullscaleError):
         return RequestFailure(request_id, err.with_traceback(None))
-    logger.error("request %s failed in the model", request_id, exc_info=err)
+    extra = {"request_id": request_id}
+    logger.error("request %s failed in the model", request_id, exc_info=err, extra=extra)
     error = EngineError("the model failed on this request")
     error.__cause__ = err.with_traceback(None)
     return RequestFailure(request_id, error)
