@@ -92,13 +92,12 @@ def test_another_configuration_of_serves_holds_for_ours(configure: Configure) ->
     assert line.endswith("-- again")
 
 
-def test_lines_reach_stderr(configure: Configure, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_reach_stderr(configure: Configure) -> None:
     configure(EncodingType.JSON)
     logs.join_serve()
     stream = io.StringIO()
-    (handler,) = (
-        h for h in logging.getLogger(logs.SERVE_LOGGER).handlers if type(h) is logging.StreamHandler
-    )
+    handlers = logging.getLogger(logs.SERVE_LOGGER).handlers
+    (handler,) = (h for h in handlers if isinstance(h, logging.StreamHandler))
     handler.setStream(stream)
     logging.getLogger("sr_engine.engine").error("a line")
     assert stream.getvalue().endswith("a line\n")

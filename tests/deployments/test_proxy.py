@@ -1,11 +1,16 @@
 import asyncio
 import json
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
+import yaml
 from asgi import Answer, exchange, scope_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,11 +161,14 @@ async def test_a_declared_body_over_the_limit_is_refused_unread(
 
 @given(sizes=st.lists(st.integers(0, 700), min_size=1, max_size=6))
 async def test_a_streamed_body_ends_at_the_limit(sizes: list[int]) -> None:
-    app = _apply_middlewares(proxy.Limits(echo, LIMIT), [])
+    counts: list[str] = []
+    app = _apply_middlewares(proxy.Limits(echo, LIMIT, counts.append), [])
     answer = await exchange(app, scope_of(), [b"x" * size for size in sizes])
     if sum(sizes) <= LIMIT:
         assert json.loads(answer.body)["length"] == sum(sizes)
+        assert counts == []
     else:
+        assert counts == ["body_too_large"]
         assert (answer.status, json.loads(answer.body)["code"]) == (413, "body_too_large")
 
 
@@ -188,6 +196,7 @@ async def test_large_headers_are_refused(
         (500, "internal_error", False),
         (503, "not_ready", True),
         (502, "bad_gateway", False),
+        (499, "error", False),
     ],
 )
 async def test_plain_errors_become_problems(
@@ -321,7 +330,8 @@ async def test_a_refusal_is_sent_at_once_and_the_rest_thrown_away() -> None:
         if message["type"] == "http.response.body":
             taken.set()
 
-    app = proxy.Linger(proxy.Limits(echo, LIMIT))
+    counts: list[str] = []
+    app = proxy.Linger(proxy.Limits(echo, LIMIT, counts.append))
     await app(scope_of(headers=[(b"content-length", b"5000")]), receive, send)
     start, body, end = sent
     assert start["status"] == 413
@@ -339,6 +349,35 @@ async def test_lingering_ends_though_the_client_does_not() -> None:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    app = proxy.Linger(proxy.Limits(echo, LIMIT), linger_s=0.01)
+    counts: list[str] = []
+    app = proxy.Linger(proxy.Limits(echo, LIMIT, counts.append), linger_s=0.01)
     await app(scope_of(headers=[(b"content-length", b"5000")]), receive, send)
     assert len(sent) == 3
+
+
+def test_a_client_that_writes_before_it_reads_gets_its_refusal() -> None:
+    app = proxy.Linger(proxy.Limits(echo, LIMIT, lambda code: None))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            for _ in range(5):
+                with socket.create_connection(listening.getsockname(), timeout=30) as client:
+                    size = 10_000_000
+                    head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
+                    # Without lingering this ends in a reset.
+                    client.sendall(head.encode() + bytes(size))
+                    assert client.recv(100).startswith(b"HTTP/1.1 413 ")
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.mark.parametrize("name", ["serve_config.yaml", "serve_config.cpu.yaml"])
+def test_the_proxys_limit_is_no_smaller_than_the_applications(name: str) -> None:
+    config = yaml.safe_load((Path(__file__).parents[2] / name).read_text())
+    (application,) = config["applications"]
+    assert application["args"]["limits"]["max_body_bytes"] <= proxy.DEFAULT_MAX_BODY_BYTES
