@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from deployments.problems import KINDS, MEDIA_TYPE
+from deployments.kinds import KINDS, MEDIA_TYPE
 from deployments.schemas import JobStatus, ProblemDetails, UpscaleAnswer
 from sr_engine.encoding import JPEG_QUALITY
 from sr_engine.image_io import OutputFormat

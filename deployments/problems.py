@@ -3,15 +3,14 @@
 import http
 import logging
 import math
-import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
+from deployments.kinds import KINDS, MEDIA_TYPE, REQUEST_ID, TYPE_PREFIX
 from deployments.schemas import FieldError, ProblemDetails
 from sr_engine.errors import (
     DeadlineExceeded,
@@ -28,49 +27,7 @@ from sr_engine.errors import (
 
 logger = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = "urn:nullscale:problem:"
 OUT_OF_MEMORY_RETRY_S = 30.0
-REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A sort of problem: its HTTP status, its title, and whether trying again may help."""
-
-    status: int
-    title: str
-    retryable: bool = False
-
-
-KINDS = {
-    "malformed_multipart": Kind(400, "The body is no valid multipart form"),
-    "unauthorized": Kind(401, "A valid API key is needed"),
-    "job_not_found": Kind(404, "There is no such job"),
-    "not_acceptable": Kind(406, "The answer cannot be made in an accepted media type"),
-    "body_timeout": Kind(408, "The body took too long to arrive", retryable=True),
-    "job_not_finished": Kind(409, "The job has not ended", retryable=True),
-    "job_cancelled": Kind(409, "The job was cancelled"),
-    "job_expired": Kind(410, "The job is no longer kept"),
-    "body_too_large": Kind(413, "The body is too large"),
-    "unsupported_media_type": Kind(415, "The media type is not supported"),
-    "invalid_image": Kind(422, "The image cannot be used"),
-    "image_too_many_pixels": Kind(422, "The image has too many pixels"),
-    "invalid_parameter": Kind(422, "A form field is invalid"),
-    "prompt_unsupported": Kind(422, "The model takes no prompts"),
-    "idempotency_key_reused": Kind(422, "The idempotency key was used for another request"),
-    "invalid_header": Kind(422, "A header is invalid"),
-    "too_many_requests": Kind(429, "Too many requests came with this key", retryable=True),
-    "too_many_jobs": Kind(429, "This key has too many unfinished jobs", retryable=True),
-    "inference_failed": Kind(500, "The model failed on this request"),
-    "inference_invalid": Kind(500, "The model produced no valid picture"),
-    "internal_error": Kind(500, "Internal error"),
-    "overloaded": Kind(503, "The server has too much to do", retryable=True),
-    "out_of_memory": Kind(503, "The device has no room for this picture", retryable=True),
-    "replica_lost": Kind(503, "The worker on this request was lost", retryable=True),
-    "not_ready": Kind(503, "No worker is ready", retryable=True),
-    "deadline_exceeded": Kind(504, "The request took too long", retryable=True),
-}
 
 
 class Problem(Exception):
@@ -180,7 +137,8 @@ def details_of(problem: Problem, request_id: str) -> ProblemDetails:
 
 
 def render(problem: Problem, request: Request) -> Response:
-    """The HTTP answer to ``problem``."""
+    """The HTTP answer to ``problem``; its code stays with the request, for the access log."""
+    request.state.problem_code = problem.code
     headers = {"Cache-Control": "no-store"}
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(math.ceil(problem.retry_after_s))
@@ -200,12 +158,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     title = http.HTTPStatus(error.status_code).phrase
+    code = title.lower().replace(" ", "_")
+    request.state.problem_code = code
     body = ProblemDetails(
-        type="about:blank",
+        type=TYPE_PREFIX + code if code in KINDS else "about:blank",
         title=title,
         status=error.status_code,
         detail=f"{request.method} is not possible here",
-        code=title.lower().replace(" ", "_"),
+        code=code,
         errors=[],
         retryable=False,
         request_id=request_id(request),

@@ -1,78 +1,75 @@
-"""The HTTP side over a fake replica, and pictures to send to it."""
+"""A server of one request: drives an ASGI application and keeps what it sends."""
 
-import io
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-import numpy as np
-from fake_upscaler import FakeJobs, FakeUpscaler
-from fastapi import FastAPI
-from PIL import Image
-
-from deployments.ingress import Ingress
-from deployments.jobs import Jobs
-from deployments.schemas import Access, JobSettings, Limits, ProblemDetails
-
-LIMITS = Limits(max_input_pixels=4096, max_output_pixels=65536, max_body_bytes=100_000)
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Scope
 
 
-def application(
-    upscaler: FakeUpscaler,
-    *,
-    timeout_s: float = 30.0,
-    limits: Limits = LIMITS,
-    access: Access | None = None,
-    jobs: JobSettings | None = None,
-) -> FastAPI:
-    settings = jobs or JobSettings(timeout_s=30)
-    return Ingress(
-        upscaler,
-        FakeJobs(Jobs(upscaler, settings)),
-        limits,
-        access or Access(),
-        timeout_s,
-        settings.timeout_s,
-    ).__serve_build_asgi_app__()
+@dataclass
+class Answer:
+    """What came back, message by message."""
+
+    messages: list[Message] = field(default_factory=list)
+
+    @property
+    def status(self) -> int:
+        status: int = self.messages[0]["status"]
+        return status
+
+    @property
+    def headers(self) -> Headers:
+        return Headers(raw=self.messages[0]["headers"])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.messages[1:])
 
 
-def client(upscaler: FakeUpscaler, **options: Any) -> httpx.AsyncClient:
-    app = application(upscaler, **options)
-    # Starlette raises an unexpected error again once it has answered.
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://test")
+def scope_of(
+    method: str = "POST",
+    path: str = "/v1/upscale",
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    **more: Any,
+) -> Scope:
+    return {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": list(headers),
+        "http_version": "1.1",
+        "asgi": {"version": "3.0"},
+        **more,
+    }
 
 
-def picture(kind: str = "PNG", *, flat: bool = False, size: tuple[int, int] = (8, 6)) -> bytes:
-    samples = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    if flat:
-        samples[:] = 77
-    buffer = io.BytesIO()
-    Image.fromarray(samples).save(buffer, kind)
-    return buffer.getvalue()
+async def exchange(
+    app: ASGIApp, scope: Scope | None = None, body: Iterable[bytes] = (), *, leave: bool = False
+) -> Answer:
+    """Send a body chunk by chunk; afterwards the client waits, or leaves."""
+    chunks = list(body)
+    waiting: list[Message] = [
+        {"type": "http.request", "body": chunk, "more_body": index + 1 < len(chunks)}
+        for index, chunk in enumerate(chunks)
+    ] or [{"type": "http.request", "body": b"", "more_body": False}]
+    answer = Answer()
 
+    async def receive() -> Message:
+        if waiting:
+            return waiting.pop(0)
+        if leave:
+            return {"type": "http.disconnect"}
+        await asyncio.Event().wait()
+        raise AssertionError("nothing more arrives")
 
-async def send(
-    http: httpx.AsyncClient,
-    image: bytes | None = None,
-    headers: dict[str, str] | None = None,
-    **fields: Any,
-) -> httpx.Response:
-    files = {"image": ("photo.png", picture() if image is None else image)}
-    return await http.post("/v1/upscale", files=files, data=fields, headers=headers)
+    async def send(message: Message) -> None:
+        answer.messages.append(message)
 
-
-def problem(response: httpx.Response, status: int, code: str) -> ProblemDetails:
-    assert (response.status_code, response.headers["content-type"]) == (
-        status,
-        "application/problem+json",
-    ), response.text
-    details = ProblemDetails.model_validate_json(response.content, strict=True)
-    assert (details.status, details.code) == (status, code)
-    assert details.title and details.detail and details.request_id
-    for secret in ("Traceback", ".py", "/site-packages", "Error"):
-        assert secret not in response.text
-    return details
-
-
-def pointers(details: ProblemDetails) -> set[str]:
-    return {error.pointer for error in details.errors}
+    await app(scope or scope_of(), receive, send)
+    return answer

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from asgi import client, problem, send
+from fake_service import client, problem, send
 from fake_upscaler import FakeUpscaler
 
 from deployments.keys import holder, read_keys

@@ -11,7 +11,7 @@ from pathlib import Path
 import fuzz_api
 import pytest
 import uvicorn
-from asgi import application
+from fake_service import application
 from fake_upscaler import FakeUpscaler
 
 MINUTES = 1.0

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from asgi import LIMITS, client, picture, pointers, problem, send
+from fake_service import LIMITS, client, picture, pointers, problem, send
 from fake_upscaler import FakeUpscaler
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from asgi import client, picture, problem, send
+from fake_service import client, picture, problem, send
 from fake_upscaler import FakeUpscaler
 from PIL import Image
 from ray.exceptions import ActorDiedError
