@@ -103,12 +103,20 @@ class Dispatcher:
     Args:
         timeout_s: longest that a picture may take, which is as long as replicas may be too busy to
             describe themselves.
+        on_retry: told of each picture that goes to another replica after one was lost.
     """
 
-    def __init__(self, upscaler: UpscalerHandle, timeout_s: float) -> None:
+    def __init__(
+        self,
+        upscaler: UpscalerHandle,
+        timeout_s: float,
+        *,
+        on_retry: Callable[[], None] = lambda: None,
+    ) -> None:
         self._upscaler = upscaler
         self._streaming = upscaler.options(stream=True)
         self._timeout_s = timeout_s
+        self._on_retry = on_retry
         self._budget = RetryBudget()
         self._description: ModelDescription | None = None
         self._answered_s = -float("inf")
@@ -186,11 +194,15 @@ class Dispatcher:
                     raise
             except LOST as err:
                 self._answered_s = -float("inf")
-                logger.warning("request %s lost its replica, try %d", request_id, attempt)
+                extra = {"request_id": request_id}
+                logger.warning(
+                    "request %s lost a replica, try %d", request_id, attempt, extra=extra
+                )
                 if attempt == ATTEMPTS or not self._budget.spend():
                     raise _come_again(
                         "replica_lost", f"{attempt} workers were lost on this request"
                     ) from err
+                self._on_retry()
 
     async def _attempt(
         self, order: Order, request_id: str, on_event: OnEvent | None

@@ -10,11 +10,13 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from starlette.middleware.cors import CORSMiddleware
 
-from deployments import forms, problems, replies
+from deployments import forms, logs, problems, replies
 from deployments.access import Gate
+from deployments.access_log import AccessLog
 from deployments.backlog import Backlog
 from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
+from deployments.metrics import HttpMetrics, RayRecorder
 from deployments.openapi import EXPOSED_HEADERS, FORM, PROBLEM, UPSCALE
 from deployments.pictures import make_picture, work_of
 from deployments.schemas import Access, Limits, Model, ModelList, Order, Status
@@ -45,7 +47,9 @@ class Ingress:
         timeout_s: float,
         job_timeout_s: float,
     ) -> None:
-        self._dispatcher = Dispatcher(upscaler, timeout_s)
+        logs.join_serve()
+        self._metrics = HttpMetrics(RayRecorder())
+        self._dispatcher = Dispatcher(upscaler, timeout_s, on_retry=self._metrics.retried)
         self._limits = limits
         self._gate = Gate(access)
         self._cors_origins = access.cors_origins
@@ -80,6 +84,8 @@ class Ingress:
         for path, probe in (("/livez", self.livez), ("/readyz", self.readyz)):
             app.add_api_route(path, probe, response_model=Status)
             app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
+        # The last is the outermost.
+        app.add_middleware(AccessLog, metrics=self._metrics)
         return app
 
     async def upscale(self, request: Request) -> Response:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from deployments import logs
 from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.job_store import Idempotency, Job, JobEvent, JobStore
 from deployments.pictures import Picture, make_picture
@@ -33,6 +34,7 @@ class Jobs:
     """The owner of all jobs. Ingress replicas submit them, ask for them and stream their events."""
 
     def __init__(self, upscaler: UpscalerHandle, settings: JobSettings) -> None:
+        logs.join_serve()
         self._dispatcher = Dispatcher(upscaler, settings.timeout_s)
         self._max_running = settings.max_running
         self._store = JobStore(settings)
@@ -126,7 +128,8 @@ class Jobs:
         except Problem as err:
             outcome = err
         except Exception:
-            logger.exception("request %s failed", job.request_id)
+            extra = {"request_id": job.request_id}
+            logger.exception("request %s failed", job.request_id, extra=extra)
             outcome = Problem("internal_error", "the request could not be carried out")
         self._end(job, outcome)
 

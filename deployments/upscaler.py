@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments import logs
 from deployments.schemas import ModelDescription, UpscaleReply
 from sr_engine.errors import EngineDead
 from sr_engine.events import Progress
@@ -60,6 +61,7 @@ class Upscaler:
         from deployments.warm import warm_engine
         from sr_engine.async_engine import AsyncSREngine
 
+        logs.join_serve()
         start_s = time.monotonic()
         engine = warm_engine(args)
         self._info, self._defaults = engine.model.info, engine.model.defaults
