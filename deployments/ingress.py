@@ -11,8 +11,10 @@ from deployments import forms, problems, replies
 from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.openapi import FORM, PICTURE, PROBLEM
 from deployments.schemas import Limits, Model, ModelList, Status, TimingsMs
+from sr_engine.alpha import upscale_alpha
+from sr_engine.encoding import encode_image, measure_consistency
 from sr_engine.errors import InvalidImage
-from sr_engine.image_io import decode_image, encode_image, measure_consistency
+from sr_engine.image_io import decode_image
 from sr_engine.request import MAX_SEED
 
 DESCRIPTION = """Self-hosted super-resolution that gives the input back when it is scaled down.
@@ -65,7 +67,7 @@ class Ingress:
 
         start_s = time.perf_counter()
         try:
-            image = await asyncio.to_thread(
+            source = await asyncio.to_thread(
                 decode_image,
                 form.file,
                 self.limits.image,
@@ -75,13 +77,16 @@ class Ingress:
         except InvalidImage as err:
             raise problems.problem_of(err) from err
         decoded_s = time.perf_counter()
-        reply = await self.dispatcher.upscale(image, params, problems.request_id(request))
+        reply = await self.dispatcher.upscale(source.samples, params, problems.request_id(request))
         upscaled_s = time.perf_counter()
+        alpha = None
+        if source.alpha is not None:
+            alpha = await asyncio.to_thread(upscale_alpha, source.alpha, params.scale)
         encoded = await asyncio.to_thread(
-            encode_image, reply.image, form.output_format, form.output_quality
+            encode_image, reply.image, form.output_format, form.output_quality, alpha=alpha
         )
         consistency = await asyncio.to_thread(
-            measure_consistency, encoded, image, reachable=reply.reachable
+            measure_consistency, encoded, source, reachable=reply.reachable
         )
         picture = replies.Picture(
             encoded=encoded,

@@ -6,7 +6,8 @@ from pydantic import BaseModel
 
 from deployments.problems import MEDIA_TYPE
 from deployments.schemas import ProblemDetails, UpscaleAnswer
-from sr_engine.image_io import JPEG_QUALITY, OutputFormat
+from sr_engine.encoding import JPEG_QUALITY
+from sr_engine.image_io import OutputFormat
 from sr_engine.request import MAX_PROMPT_CHARS, MAX_SCALE, MAX_SEED, MAX_STEPS, Projection
 
 # The form's fields as the OpenAPI document shows them. What is enforced are the types here and the
