@@ -66,7 +66,7 @@ def _read_16_bits(image: Image.Image, data: bytes, rawmode: str) -> UInt16[np.nd
         case "RGB;16B" | "RGBA;16B":
             low = _read_as(rawmode.replace("16B", "16L"), data)
             high = np.asarray(image).astype(np.uint16)
-            return (high << np.uint16(8)) + low
+            return np.asarray((high << np.uint16(8)) + low)
         case "LA;16B":
             return _read_as("RGBA", data).view(">u2").astype(np.uint16)
         case _:
