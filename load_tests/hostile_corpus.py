@@ -25,6 +25,11 @@ MARK = b"HOSTILE-PAYLOAD"
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV",
          "LAB", "I", "I;16", "F")  # fmt: skip
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# The first column and row of each pass, and the steps.
+ADAM7 = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)  # fmt: skip
 # Beginnings of what Pillow reads and cannot write, and of what is no picture at all.
 MAGICS = (
     b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"%PDF-1.7\n", b"<svg xmlns=", b"<?xml ",

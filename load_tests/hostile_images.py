@@ -38,6 +38,7 @@ class Tally:
         server_errors: answers of 500 and more.
         wrong: answers with another status, code or picture than the oracle's.
         neighbours_lost: good pictures that were not answered with their own samples.
+        rss_before_mb: what the process held before the first file.
         peak_rss_mb: the most that the process held, oracle aside; None for a live service.
     """
 
@@ -48,6 +49,7 @@ class Tally:
     server_errors: int = 0
     wrong: int = 0
     neighbours_lost: int = 0
+    rss_before_mb: float | None = None
     peak_rss_mb: float | None = None
     complaints: list[str] = field(default_factory=list)
 
@@ -74,7 +76,9 @@ async def attack(
     report: Callable[[str], None] = lambda line: None,
 ) -> Tally:
     """Send every case, a good picture between each few, and compare."""
-    tally = Tally(peak_rss_mb=None if live else 0.0)
+    reset_peak()
+    before = None if live else peak_mb()
+    tally = Tally(rss_before_mb=before, peak_rss_mb=before)
     good, good_verdict = neighbour(max_pixels)
     for start in range(0, len(cases), BATCH):
         batch = cases[start : start + BATCH]

@@ -28,10 +28,9 @@ _BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, s
 def upright_turn(image: Image.Image) -> Image.Transpose | None:
     """Return what turns the picture as its EXIF or XMP says; broken data says nothing."""
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
     except _BROKEN:
         return None
-    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
 
 def kept_exif(image: Image.Image) -> bytes | None:
