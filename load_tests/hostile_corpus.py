@@ -62,16 +62,17 @@ class Case:
 
 def corpus(seed: int = 0) -> list[Case]:
     """Every case, in an order that mixes the families."""
-    rng = random.Random(seed)
+    cases = [case for family in FAMILIES for case in members(family, seed)]
+    random.Random(seed).shuffle(cases)
+    return cases
+
+
+def members(family: "Family", seed: int) -> list[Case]:
+    """The cases of one family."""
+    name = family.__name__
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cases = [
-            Case(f"{family.__name__}/{name}", data)
-            for family in FAMILIES
-            for name, data in family(rng)
-        ]
-    rng.shuffle(cases)
-    return cases
+        return [Case(f"{name}/{n}", data) for n, data in family(random.Random(f"{name}-{seed}"))]
 
 
 def sample(cases: list[Case], count: int) -> list[Case]:
@@ -188,19 +189,23 @@ def interlaced(rng: random.Random, width: int, height: int, depth: int, colour: 
 # Families
 
 Named = Iterator[tuple[str, bytes]]
+Family = Callable[[random.Random], Named]
 
 
 def written(rng: random.Random) -> Named:
     """Every mode in every format that Pillow writes."""
     Image.init()
     # Nothing may depend on the time, which stands in documents, and in profiles made for Lab.
-    dates = {"creationDate": time.gmtime(0), "modDate": time.gmtime(0)}
+    options_of: dict[str, dict[str, Any]] = {
+        "PDF": {"creationDate": time.gmtime(0), "modDate": time.gmtime(0)},
+        "AVIF": {"speed": 10},
+    }
     for kind, mode in itertools.product(sorted(Image.SAVE), MODES):
         if mode == "LAB" and kind in ("AVIF", "TIFF"):
             continue
         # Not every format takes every mode, and each says so in a way of its own.
         try:
-            options = dates if kind == "PDF" else {}
+            options = options_of.get(kind, {})
             yield f"{kind}-{mode}", saved(noise(rng, 16, 16, mode), kind, **options)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
             continue
@@ -504,7 +509,7 @@ def shapes(rng: random.Random) -> Named:
         yield f"webp-{width}-{height}-{lossless}", saved(picture, "WEBP", lossless=lossless)
 
 
-FAMILIES: tuple[Callable[[random.Random], Named], ...] = (
+FAMILIES: tuple[Family, ...] = (
     written, magics, truncated, flipped, resummed, segments, containers, headers, declared, bombs,
     polyglots, profiles, orientations, shapes,
 )  # fmt: skip

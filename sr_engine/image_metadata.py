@@ -28,7 +28,7 @@ _BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, s
 def upright_turn(image: Image.Image) -> Image.Transpose | None:
     """Return what turns the picture as its EXIF or XMP says; broken data says nothing."""
     try:
-        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+        return _UPRIGHT[image.getexif()[ExifTags.Base.Orientation]]
     except _BROKEN:
         return None
 
