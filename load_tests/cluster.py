@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import httpx
 import psutil
 import ray
 import yaml
@@ -59,7 +58,7 @@ def service(
             serve.start(http_options=config["http_options"])
             deploy(config)
             url = f"http://127.0.0.1:{config['http_options']['port']}"
-            _wait_until_ready(url, upscalers)
+            wait_until_healthy()
             yield url
         finally:
             serve.shutdown()
@@ -69,6 +68,23 @@ def service(
 def deploy(config: dict[str, Any]) -> None:
     """Make the applications of a configuration the cluster's own."""
     _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
+
+
+def wait_until_healthy(timeout_s: float = START_S) -> None:
+    """Return when every deployment has as many replicas as it should, and all of them run."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        application = serve.status().applications.get(APP)
+        if application is not None and application.status == "DEPLOY_FAILED":
+            raise RuntimeError(f"the service does not start: {application}")
+        deployments = application.deployments.values() if application else []
+        if deployments and all(
+            deployment.status == "HEALTHY" and set(deployment.replica_states) == {"RUNNING"}
+            for deployment in deployments
+        ):
+            return
+        time.sleep(0.5)
+    raise TimeoutError(f"not in good health after {timeout_s:.0f} s: {serve.status()}")
 
 
 def processes(title: str) -> list[psutil.Process]:
@@ -98,20 +114,3 @@ def _config(args: dict[str, Any], replicas: dict[str, int], import_path: str) ->
         if deployment["name"] == "Upscaler":
             deployment["health_check_period_s"] = 2
     return config
-
-
-def _wait_until_ready(url: str, upscalers: int) -> None:
-    deadline_s = time.monotonic() + START_S
-    while time.monotonic() < deadline_s:
-        application = serve.status().applications.get(APP)
-        if application is not None and application.status == "DEPLOY_FAILED":
-            raise RuntimeError(f"the service does not start: {application}")
-        running = application is not None and application.status == "RUNNING"
-        if running and len(processes(UPSCALER)) == upscalers:
-            try:
-                if httpx.get(f"{url}/readyz", timeout=10).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-        time.sleep(0.5)
-    raise TimeoutError(f"not ready after {START_S} s: {serve.status()}")
