@@ -11,7 +11,7 @@ from deployments import forms, problems, replies
 from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.openapi import FORM, PICTURE, PROBLEM
 from deployments.schemas import Limits, Model, ModelList, Status, TimingsMs
-from sr_engine.alpha import upscale_alpha
+from sr_engine.alpha import add_alpha
 from sr_engine.encoding import encode_image, measure_consistency
 from sr_engine.errors import InvalidImage
 from sr_engine.image_io import decode_image
@@ -79,14 +79,16 @@ class Ingress:
         decoded_s = time.perf_counter()
         reply = await self.dispatcher.upscale(source.samples, params, problems.request_id(request))
         upscaled_s = time.perf_counter()
-        alpha = None
-        if source.alpha is not None:
-            alpha = await asyncio.to_thread(upscale_alpha, source.alpha, params.scale)
+        layers = await asyncio.to_thread(add_alpha, reply.image, source, params.scale)
         encoded = await asyncio.to_thread(
-            encode_image, reply.image, form.output_format, form.output_quality, alpha=alpha
+            encode_image,
+            layers.image,
+            form.output_format,
+            form.output_quality,
+            alpha=layers.alpha,
         )
         consistency = await asyncio.to_thread(
-            measure_consistency, encoded, source, reachable=reply.reachable
+            measure_consistency, encoded, source, reachable=reply.reachable and layers.reachable
         )
         picture = replies.Picture(
             encoded=encoded,

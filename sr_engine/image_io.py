@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
-from sr_engine.alpha import premultiply
 from sr_engine.colour import to_srgb
 from sr_engine.errors import (
     ImageTooLarge,
@@ -21,6 +20,7 @@ from sr_engine.errors import (
 from sr_engine.image_metadata import kept_exif, kept_xmp, upright_turn
 from sr_engine.operators import output_side
 from sr_engine.pixels import read_pixels
+from sr_engine.premultiply import premultiply
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 
