@@ -287,18 +287,6 @@ def test_output_must_fit_its_format(kind: str, longest: int) -> None:
         decode_image(too_wide, scale=16, output_format=kind)
 
 
-def test_more_scans_than_any_camera_writes_are_refused() -> None:
-    data = saved(Image.fromarray(noise(64, 64)), "JPEG", progressive=True)
-    last = data.rindex(b"\xff\xda")
-    many = data[:last] + 1100 * data[last:-2] + data[-2:]
-    with pytest.raises(InvalidImage, match="scans"):
-        decode_image(many)
-    np.testing.assert_array_equal(
-        decode_image(data[:last] + 900 * data[last:-2] + data[-2:]).samples,
-        np.asarray(Image.open(io.BytesIO(data[:last] + 900 * data[last:-2] + data[-2:]))),
-    )
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_damaged_files_are_decoded_or_refused(data: st.DataObject) -> None:
