@@ -28,6 +28,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -50,8 +51,6 @@ ARGS = {
     "limits": {"max_wait_s": 1e6},
     "jobs": {"timeout_s": 1e6, "max_unfinished_a_key": 256},
 }
-SIDE_PX = 256
-ENDLESS = 1000  # steps
 KINDS = {
     "proxy": "ray::ProxyActor",
     "ingress": INGRESS,
@@ -61,7 +60,15 @@ KINDS = {
 }
 AT_ONCE = 20
 SETTLE_S = 3.0
-IDLE_S = 60.0
+IDLE_S = 20.0  # one picture that stayed would take longer
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is asked for: a square picture and the steps to take; by default, without an end."""
+
+    steps: int = 1000
+    side_px: int = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +81,10 @@ class Left:
     went_on: bool = False
 
 
-async def sync(http: httpx.AsyncClient, stays_s: float, steps: int = ENDLESS) -> Left:
+async def sync(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
     """Ask for a picture and close the connection before it can come."""
     request_id = uuid.uuid4().hex
-    asking = asyncio.create_task(_post(http, request_id, steps))
+    asking = asyncio.create_task(_post(http, request_id, work))
     await asyncio.wait([asking], timeout=stays_s)
     left_s, answered = time.time(), asking.done()
     asking.cancel()
@@ -86,20 +93,20 @@ async def sync(http: httpx.AsyncClient, stays_s: float, steps: int = ENDLESS) ->
     return Left(request_id, left_s, answered)
 
 
-async def job(http: httpx.AsyncClient, stays_s: float, steps: int = ENDLESS) -> Left:
+async def job(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
     """Make a job of a picture and cancel it."""
     request_id = uuid.uuid4().hex
-    url = await _submit(http, request_id, steps)
+    url = await _submit(http, request_id, work)
     await asyncio.sleep(stays_s)
     left_s = time.time()
     ended = (await http.delete(url)).raise_for_status().json()["status"] != "cancelled"
     return Left(request_id, left_s, answered=ended)
 
 
-async def stream(http: httpx.AsyncClient, stays_s: float, steps: int = ENDLESS) -> Left:
+async def stream(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
     """Make a job of a picture, follow its events for a while, go; much later, cancel it."""
     request_id = uuid.uuid4().hex
-    url = await _submit(http, request_id, steps)
+    url = await _submit(http, request_id, work)
     reading = asyncio.create_task(_read(http, f"{url}/events"))
     await asyncio.wait([reading], timeout=stays_s / 2)
     reading.cancel()
@@ -112,10 +119,10 @@ async def stream(http: httpx.AsyncClient, stays_s: float, steps: int = ENDLESS) 
     return Left(request_id, left_s, answered=ended, went_on=state in ("queued", "running"))
 
 
-async def upload(http: httpx.AsyncClient, stays_s: float, steps: int = ENDLESS) -> Left:
+async def upload(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
     """Break off in the middle of the body."""
     request_id = uuid.uuid4().hex
-    request = http.build_request("POST", "/v1/upscale", **_form(request_id, steps))
+    request = http.build_request("POST", "/v1/upscale", **_form(request_id, work))
     body = await request.aread()
     head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
     where = urlsplit(str(http.base_url))
@@ -127,35 +134,39 @@ async def upload(http: httpx.AsyncClient, stays_s: float, steps: int = ENDLESS) 
     return Left(request_id, time.time())
 
 
-async def served(http: httpx.AsyncClient, stays_s: float, steps: int) -> Left:
+async def served(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
     """Wait for the picture."""
     request_id = uuid.uuid4().hex
-    (await _post(http, request_id, steps)).raise_for_status()
+    (await _post(http, request_id, work)).raise_for_status()
     return Left(request_id, time.time(), answered=True)
 
 
-async def fetched(http: httpx.AsyncClient, stays_s: float, steps: int) -> Left:
+async def fetched(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
     """Make a job of a picture, follow it to its end, fetch the picture."""
     request_id = uuid.uuid4().hex
-    url = await _submit(http, request_id, steps)
+    url = await _submit(http, request_id, work)
     await _read(http, f"{url}/events")
     (await http.get(f"{url}/result")).raise_for_status()
     (await http.delete(url)).raise_for_status()
     return Left(request_id, time.time(), answered=True)
 
 
-Form = Callable[[httpx.AsyncClient, float, int], Awaitable[Left]]
+Form = Callable[[httpx.AsyncClient, float, Work], Awaitable[Left]]
 LEAVING: dict[str, Form] = {"sync": sync, "job": job, "stream": stream}
 EVERY: tuple[Form, ...] = (sync, job, stream, upload, served, fetched)
 
 
-async def leave(url: str, form: Form, clients: int, seconds: float, seed: int = 0) -> list[Left]:
+async def leave(
+    url: str, form: Form, clients: int, seconds: float, work: Work | None = None
+) -> list[Left]:
     """Let clients come at once and leave at random within ``seconds``; wait for the engine."""
-    rng = random.Random(seed)
+    work, rng = work or Work(), random.Random(0)
     async with _client(url) as http:
         left = await asyncio.gather(
-            *(form(http, rng.uniform(0, seconds), ENDLESS) for _ in range(clients))
+            *(form(http, rng.uniform(0, seconds), work) for _ in range(clients))
         )
+    # What had waited somewhere would come to the engine now.
+    await asyncio.sleep(SETTLE_S)
     await until_idle()
     return left
 
@@ -165,16 +176,16 @@ async def mix(url: str, count: int, seed: int = 0) -> None:
     rng = random.Random(seed)
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def one(form: Form, stays_s: float, steps: int) -> None:
+    async def one(form: Form, stays_s: float, work: Work) -> None:
         async with slots:
-            await form(http, stays_s, steps)
+            await form(http, stays_s, work)
 
     async with _client(url) as http, asyncio.TaskGroup() as group:
         for number in range(count):
             form = EVERY[number % len(EVERY)]
             # Those that are waited for take less than those that are left.
             steps = rng.randint(1, 4) if form in (served, fetched) else rng.randint(50, 100)
-            group.create_task(one(form, rng.uniform(0, 0.5), steps))
+            group.create_task(one(form, rng.uniform(0, 0.5), Work(steps)))
     await until_idle()
     await asyncio.sleep(SETTLE_S)
 
@@ -240,7 +251,7 @@ async def measure(url: str, args: argparse.Namespace) -> dict[str, Any]:
     await mix(url, 2 * len(EVERY))
     for name, form in LEAVING.items():
         await ask("Upscaler", "batches")
-        left = await leave(url, form, args.clients, args.seconds)
+        left = await leave(url, form, args.clients, args.seconds, Work(side_px=args.side_px))
         report[name] = aftermath(left, await ask("Upscaler", "batches"))
         print(json.dumps({name: report[name]}), flush=True)
     # The first requests fill pools and caches.
@@ -264,6 +275,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=15, help="within which they leave")
+    parser.add_argument("--side-px", type=int, default=512, help="of the first part's pictures")
     parser.add_argument("--requests", type=int, default=1000, help="of the second part")
     args = parser.parse_args()
     with service(ARGS, upscalers=1, ingresses=2, import_path=IMPORT_PATH) as url:
@@ -275,20 +287,25 @@ def _client(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, timeout=300, limits=limits)
 
 
-def _form(request_id: str, steps: int) -> dict[str, Any]:
+@cache
+def _photo(side_px: int) -> bytes:
+    return photo(side_px, side_px)
+
+
+def _form(request_id: str, work: Work) -> dict[str, Any]:
     return {
-        "files": {"image": ("a.png", photo(SIDE_PX, SIDE_PX))},
-        "data": {"num_inference_steps": str(steps), "seed": "1"},
+        "files": {"image": ("a.png", _photo(work.side_px))},
+        "data": {"num_inference_steps": str(work.steps), "seed": "1"},
         "headers": {"X-Request-Id": request_id},
     }
 
 
-async def _post(http: httpx.AsyncClient, request_id: str, steps: int) -> httpx.Response:
-    return await http.post("/v1/upscale", **_form(request_id, steps))
+async def _post(http: httpx.AsyncClient, request_id: str, work: Work) -> httpx.Response:
+    return await http.post("/v1/upscale", **_form(request_id, work))
 
 
-async def _submit(http: httpx.AsyncClient, request_id: str, steps: int) -> str:
-    form = _form(request_id, steps)
+async def _submit(http: httpx.AsyncClient, request_id: str, work: Work) -> str:
+    form = _form(request_id, work)
     form["data"]["async"] = "true"
     response = (await http.post("/v1/upscale", **form)).raise_for_status()
     return str(response.headers["location"])
