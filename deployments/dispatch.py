@@ -45,8 +45,8 @@ class Stream(AsyncIterable[T_co], Protocol[T_co]):
         """Give the call up; the replica's generator is cancelled."""
 
 
-class UpscaleMethod(Protocol):
-    """`Upscaler.upscale` through a handle."""
+class PictureMethod(Protocol[T_co]):
+    """`Upscaler.upscale` through a handle, or `Upscaler.events` through a streaming one."""
 
     def remote(
         self,
@@ -54,20 +54,7 @@ class UpscaleMethod(Protocol):
         params: dict[str, Value],
         request_id: str,
         until_s: float,
-    ) -> Response[UpscaleReply]:
-        """Send a picture to some replica."""
-
-
-class EventsMethod(Protocol):
-    """`Upscaler.events` through a streaming handle."""
-
-    def remote(
-        self,
-        image: UInt8[np.ndarray, "h w 3"],
-        params: dict[str, Value],
-        request_id: str,
-        until_s: float,
-    ) -> Stream[Progress | UpscaleReply]:
+    ) -> T_co:
         """Send a picture to some replica."""
 
 
@@ -82,11 +69,11 @@ class UpscalerHandle(Protocol):
     """The part of Serve's `DeploymentHandle` that is used here; tests bring their own."""
 
     @property
-    def upscale(self) -> UpscaleMethod:
+    def upscale(self) -> PictureMethod[Response[UpscaleReply]]:
         """Upscale a picture."""
 
     @property
-    def events(self) -> EventsMethod:
+    def events(self) -> PictureMethod[Stream[Progress | UpscaleReply]]:
         """Upscale a picture and tell how it goes; of a streaming handle."""
 
     @property

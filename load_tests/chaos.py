@@ -24,7 +24,15 @@ from typing import Any
 
 import httpx
 import numpy as np
-from cluster import APP, CONTROLLER, INGRESS, UPSCALER, processes, service
+from cluster import (
+    APP,
+    CONTROLLER,
+    INGRESS,
+    UPSCALER,
+    processes,
+    service,
+    wait_until_healthy,
+)
 from PIL import Image
 from ray import serve
 
@@ -165,18 +173,17 @@ def _pixels(png: bytes) -> np.ndarray:
         return np.asarray(image).astype(int)
 
 
-async def run(url: str, options: argparse.Namespace) -> None:
-    """Strike with each fault in turn and print what became of the requests."""
+async def run(url: str, options: argparse.Namespace) -> list[Answer]:
+    """Strike with each fault in turn, print what became of the requests, and return it."""
     rng = random.Random(1)
-    once = max(options.seconds / 5, 2 * options.every)
     phases: list[tuple[str, float, Strike | None]] = [
         ("none", options.seconds / 5, None),
         ("replica_killed", options.seconds, partial(kill, UPSCALER, rng)),
         ("controller_killed", options.seconds, partial(kill, CONTROLLER, rng)),
-        ("out_of_memory_of_a_batch", once / 2, partial(inject, "out_of_memory_of_a_batch")),
-        ("lost_device", once / 2, partial(inject, "lost_device")),
-        ("hang", once / 2, partial(inject, "hang")),
-        ("ingress_killed", once / 2, partial(kill, INGRESS, rng)),
+        ("out_of_memory_of_a_batch", options.every, partial(inject, "out_of_memory_of_a_batch")),
+        ("lost_device", options.every, partial(inject, "lost_device")),
+        ("hang", options.every, partial(inject, "hang")),
+        ("ingress_killed", options.every, partial(kill, INGRESS, rng)),
     ]
     everything: list[Answer] = []
     limits = httpx.Limits(max_connections=None)
@@ -192,8 +199,9 @@ async def run(url: str, options: argparse.Namespace) -> None:
                 every_s=options.every,
             )
             everything += answers
+            await asyncio.to_thread(wait_until_healthy)
             print(json.dumps({"fault": name, **summary(answers)}), flush=True)
-    print(json.dumps(summary(everything)))
+    return everything
 
 
 def main() -> None:
@@ -211,7 +219,8 @@ def main() -> None:
         "heartbeat_limit_s": 15,
     }
     with service(args) as url:
-        asyncio.run(run(url, options))
+        everything = asyncio.run(run(url, options))
+    print(json.dumps(summary(everything)))
 
 
 if __name__ == "__main__":

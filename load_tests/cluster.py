@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import httpx
 import psutil
 import ray
 import yaml
@@ -20,8 +19,9 @@ from ray.serve.schema import ServeDeploySchema
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "serve_config.cpu.yaml"
 APP = "nullscale"
-UPSCALER = f"ray::ServeReplica:{APP}:Upscaler"
-INGRESS = f"ray::ServeReplica:{APP}:Ingress"
+REPLICA = f"ray::ServeReplica:{APP}:"
+UPSCALER = f"{REPLICA}Upscaler"
+INGRESS = f"{REPLICA}Ingress"
 CONTROLLER = "ray::ServeController"
 START_S = 300
 ENVIRONMENT = {
@@ -60,7 +60,7 @@ def service(
             serve.start(http_options=config["http_options"])
             deploy(config)
             url = f"http://127.0.0.1:{config['http_options']['port']}"
-            _wait_until_ready(url, upscalers)
+            wait_until_healthy()
             yield url
         finally:
             serve.shutdown()
@@ -70,6 +70,23 @@ def service(
 def deploy(config: dict[str, Any]) -> None:
     """Make the applications of a configuration the cluster's own."""
     _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
+
+
+def wait_until_healthy(timeout_s: float = START_S) -> None:
+    """Return when every deployment has as many replicas as it should, and all of them run."""
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        application = serve.status().applications.get(APP)
+        if application is not None and application.status == "DEPLOY_FAILED":
+            raise RuntimeError(f"the service does not start: {application}")
+        deployments = application.deployments.values() if application else []
+        if deployments and all(
+            deployment.status == "HEALTHY" and set(deployment.replica_states) == {"RUNNING"}
+            for deployment in deployments
+        ):
+            return
+        time.sleep(0.5)
+    raise TimeoutError(f"not in good health after {timeout_s:.0f} s: {serve.status()}")
 
 
 def processes(title: str) -> list[psutil.Process]:
@@ -82,6 +99,11 @@ def processes(title: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def serve_logs() -> Path:
+    """Where the replicas' log files are."""
+    return Path("/tmp/ray") / ray.get_runtime_context().get_session_name() / "logs" / "serve"
 
 
 def _config(args: dict[str, Any], replicas: dict[str, int], import_path: str) -> dict[str, Any]:
@@ -99,20 +121,3 @@ def _config(args: dict[str, Any], replicas: dict[str, int], import_path: str) ->
         if deployment["name"] == "Upscaler":
             deployment["health_check_period_s"] = 2
     return config
-
-
-def _wait_until_ready(url: str, upscalers: int) -> None:
-    deadline_s = time.monotonic() + START_S
-    while time.monotonic() < deadline_s:
-        application = serve.status().applications.get(APP)
-        if application is not None and application.status == "DEPLOY_FAILED":
-            raise RuntimeError(f"the service does not start: {application}")
-        running = application is not None and application.status == "RUNNING"
-        if running and len(processes(UPSCALER)) == upscalers:
-            try:
-                if httpx.get(f"{url}/readyz", timeout=10).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-        time.sleep(0.5)
-    raise TimeoutError(f"not ready after {START_S} s: {serve.status()}")

@@ -1,10 +1,10 @@
 """Sends what the service's own OpenAPI document allows, and what it forbids, and reads the answers.
 
-    python load_tests/fuzz_api.py http://127.0.0.1:8000 --minutes 20
+    python load_tests/fuzz_api.py [http://127.0.0.1:8000] [--minutes 20]
 
-schemathesis makes the requests, with pictures from `fuzz_hooks`. Its last line is one JSON object;
-the exit status is 1 where an answer was none of those documented, did not fit its schema, or was a
-server error.
+Without an address it starts a service of its own, with the bundled model. schemathesis makes the
+requests, with pictures from `fuzz_hooks`. Its last line is one JSON object; the exit status is 1
+where an answer was none of those documented, did not fit its schema, or was a server error.
 """
 
 import argparse
@@ -14,10 +14,17 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 HOOKS = "fuzz_hooks"
+ARGS = {
+    "model": "bundled",
+    "threads": 1,
+    "limits": {"max_input_pixels": 4096, "max_output_pixels": 65536, "max_body_bytes": 2**20},
+}
 # Not among them: whether all that fits the schema is taken, since no schema can say which file is
 # broken, and whether what does not fit is refused, which is tested field by field elsewhere. And a
 # job that was cancelled can still be asked for.
@@ -34,18 +41,30 @@ CHECKS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
+    parser.add_argument("url", nargs="?")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, address(args.url) as url:
         report = Path(folder) / "events.ndjson"
-        code = fuzz(args.url, args.minutes, args.seed, report)
+        code = fuzz(url, args.minutes, args.seed, report)
         statuses = answers(report)
     print(
         json.dumps({"requests": sum(statuses.values()), "statuses": statuses, "failed": code != 0})
     )
     sys.exit(code)
+
+
+@contextmanager
+def address(url: str | None) -> Iterator[str]:
+    """Yield the address given, or that of a service which lives as long as the block."""
+    if url is not None:
+        yield url
+        return
+    from cluster import service
+
+    with service(ARGS, upscalers=1, ingresses=1, import_path="deployments.app:build_app") as own:
+        yield own
 
 
 def fuzz(url: str, minutes: float, seed: int, report: Path) -> int:

@@ -28,7 +28,7 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
-from cluster import PREFIX, processes, serve_logs, service
+from cluster import REPLICA, processes, serve_logs, service
 from pictures import photo
 
 ARGS = {
@@ -42,7 +42,7 @@ ARGS = {
         "max_wait_s": 5,
     },
 }
-CLIENTS = 16
+CLIENTS = 8
 REFUSED = re.compile(r"POST /v1/upscale 503 overloaded, ([0-9.]+) s")
 
 
@@ -111,7 +111,7 @@ async def polite(http: httpx.AsyncClient, image: bytes, steps: int, counts: Coun
 async def resident(into: list[float]) -> None:
     """Add the service's resident memory, in MB, every few seconds."""
     while True:
-        into.append(sum(_rss(process) for process in processes(PREFIX)) / 1e6)
+        into.append(sum(_rss(process) for process in processes(REPLICA)) / 1e6)
         await asyncio.sleep(3)
 
 
@@ -161,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--times", type=float, default=3)
-    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=50)
     args = parser.parse_args()
     with service(ARGS, upscalers=1, ingresses=1, import_path="deployments.app:build_app") as url:
         print(json.dumps(asyncio.run(measure(url, args))))

@@ -6,7 +6,7 @@ it is also what Pillow scales down when it is given RGBA.
 
 import numpy as np
 import torch
-from jaxtyping import UInt8, UInt16
+from jaxtyping import UInt8
 
 from sr_engine.operators import BicubicDownscale
 from sr_engine.rounding import round_consistently
@@ -16,9 +16,11 @@ def premultiply(
     colour: UInt8[np.ndarray, "h w 3"], alpha: UInt8[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Multiply by alpha and round to the nearest level, as Pillow's `RGBA → RGBa` does."""
-    product: UInt16[np.ndarray, "h w 3"] = colour.astype(np.uint16) * alpha[..., None]
-    level = (product + np.uint16(127)) // np.uint16(255)
-    return level.astype(np.uint8)
+    result = np.empty_like(colour)
+    # Row by row: whole pictures of larger numbers are large.
+    for row, c, a in zip(result, colour, alpha, strict=True):
+        row[:] = (c.astype(np.uint32) * a[:, None] + 127) // 255
+    return result
 
 
 def unpremultiply(
@@ -29,9 +31,12 @@ def unpremultiply(
     Wherever a sample is not above its alpha, multiplying gives it back. Pillow itself rounds down,
     which does not.
     """
-    over = np.maximum(alpha, 1).astype(np.uint32)[..., None]
-    straight = (255 * colour.astype(np.uint32) + over // 2) // over
-    return np.where(alpha[..., None] == 0, 0, np.minimum(straight, 255)).astype(np.uint8)
+    result = np.empty_like(colour)
+    for row, c, a in zip(result, colour, alpha, strict=True):
+        over = a[:, None].astype(np.uint32)
+        straight = (255 * c.astype(np.uint32) + over // 2) // np.maximum(over, 1)
+        row[:] = np.where(over == 0, 0, np.minimum(straight, 255))
+    return result
 
 
 def upscale_alpha(alpha: UInt8[np.ndarray, "h w"], scale: float) -> UInt8[np.ndarray, "H W"]:

@@ -6,7 +6,7 @@ import struct
 from PIL import ExifTags, Image
 
 MAX_EXIF_BYTES = 65533
-"""What a JPEG's segment holds. The values of longer data may overlap and fill the memory."""
+"""What a JPEG's segment holds; cameras write no more."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,18 +27,18 @@ _BROKEN = (OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError, s
 
 def upright_turn(image: Image.Image) -> Image.Transpose | None:
     """Return what turns the picture as its EXIF or XMP says; broken data says nothing."""
-    if _exif_bytes(image) > MAX_EXIF_BYTES:
-        return None
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
+        return _UPRIGHT[image.getexif()[ExifTags.Base.Orientation]]
     except _BROKEN:
         return None
-    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
 
 
 def kept_exif(image: Image.Image) -> bytes | None:
-    """Return the EXIF data of an upright copy: without orientation, sizes and thumbnail."""
-    if not 0 < _exif_bytes(image) <= MAX_EXIF_BYTES:
+    """Return the EXIF data of an upright copy: without orientation, sizes and thumbnail.
+
+    Data longer than `MAX_EXIF_BYTES` is dropped.
+    """
+    if not {"exif", "Raw profile type exif"} & image.info.keys():
         return None
     try:
         exif = image.getexif()
@@ -50,7 +50,8 @@ def kept_exif(image: Image.Image) -> bytes | None:
         for tag in _EXIF_SIZES:
             details.pop(tag, None)
         # The thumbnail stands in a directory of its own, which is not written.
-        return exif.tobytes() if len(exif) else None
+        data = exif.tobytes()
+        return data if len(exif) and len(data) <= MAX_EXIF_BYTES else None
     except (*_BROKEN, AttributeError):
         return None
 
@@ -61,7 +62,3 @@ def kept_xmp(image: Image.Image) -> bytes | None:
     if isinstance(xmp, str):
         xmp = xmp.encode()
     return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp) if isinstance(xmp, bytes) else None
-
-
-def _exif_bytes(image: Image.Image) -> int:
-    return max(len(image.info.get(k, b"")) for k in ("exif", "Raw profile type exif"))

@@ -1,10 +1,11 @@
 """An opened file's samples: grey, RGB or CMYK at 8 bits, and alpha, whatever it holds."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8, UInt16
+from jaxtyping import Shaped, UInt8, UInt16
 from PIL import Image, ImageFile
 
 
@@ -33,9 +34,9 @@ def read_pixels(image: ImageFile.ImageFile, data: bytes) -> Pixels:
         colour = image.convert("L") if image.mode == "1" else image
         # PNG counts its key in the file's own levels; Pillow stretches those of 2 and 4 bits.
         step = {"L;2": 85, "L;4": 17}.get(rawmode, 1)
-        key = np.asarray(image.info["transparency"]) * step & 255
-        return _with_alpha(colour, _keyed_out(np.asarray(colour), key), 8)
-    if image.has_transparency_data:
+        key = [step * level & 255 for level in _levels(image.info["transparency"])]
+        return _with_alpha(colour, _keyed_out(np.atleast_3d(np.asarray(colour)), key), 8)
+    if image.mode in ("LA", "RGBA") or "transparency" in image.info:
         wide = image.convert("LA" if image.mode == "LA" else "RGBA")
         colour = wide.convert("L" if image.mode == "LA" else "RGB")
         return _with_alpha(colour, np.asarray(wide.getchannel("A")), 8)
@@ -50,10 +51,10 @@ def _from_16_bits(samples: UInt16[np.ndarray, "h w c"], image: Image.Image) -> P
     colour = Image.fromarray(levels[..., 0] if colours == 1 else levels[..., :3])
     if colours < samples.shape[2]:
         return _with_alpha(colour, levels[..., -1], 16)
-    key = image.info.get("transparency")
-    if key is None:
+    if "transparency" not in image.info:
         return Pixels(colour=colour, alpha=None, bit_depth=16)
-    return _with_alpha(colour, _keyed_out(samples, np.asarray(key)), 16)
+    key = _levels(image.info["transparency"])
+    return _with_alpha(colour, _keyed_out(samples, key), 16)
 
 
 def _read_16_bits(image: Image.Image, data: bytes, rawmode: str) -> UInt16[np.ndarray, "h w c"]:
@@ -80,17 +81,16 @@ def _read_as(rawmode: str, data: bytes) -> UInt8[np.ndarray, "h w c"]:
 
 
 def _keyed_out(
-    samples: Shaped[np.ndarray, "h w *c"], key: Shaped[np.ndarray, "*c"]
-) -> Bool[np.ndarray, "h w"]:
-    """Say which pixels differ from the one colour that is transparent."""
-    if samples.ndim == 2:
-        samples = samples[..., None]
-    differs: Bool[np.ndarray, "h w"] = (samples != key).any(axis=2)
-    return differs
+    samples: Shaped[np.ndarray, "h w c"], key: Sequence[int]
+) -> UInt8[np.ndarray, "h w"]:
+    """Alpha of a picture in which one colour is transparent."""
+    return np.where((samples == np.asarray(key)).all(axis=2), 0, 255).astype(np.uint8)
 
 
-def _with_alpha(colour: Image.Image, alpha: Shaped[np.ndarray, "h w"], bit_depth: int) -> Pixels:
-    if alpha.dtype == np.bool_:
-        alpha = np.where(alpha, 255, 0).astype(np.uint8)
+def _levels(key: int | tuple[int, ...]) -> Sequence[int]:
+    return key if isinstance(key, tuple) else (key,)
+
+
+def _with_alpha(colour: Image.Image, alpha: UInt8[np.ndarray, "h w"], bit_depth: int) -> Pixels:
     opaque = bool(alpha.min() == 255)
     return Pixels(colour=colour, alpha=None if opaque else alpha, bit_depth=bit_depth)

@@ -92,12 +92,15 @@ class FakeUpscaler:
     """A handle. ``errors`` are raised first, one a call; then every picture is answered.
 
     The answer is grey noise of the request's seed, unless the input is flat: then it is flat too,
-    and consistent with it.
+    and consistent with it. ``echo`` answers with the input itself, each pixel repeated.
     """
 
-    def __init__(self, *errors: Exception, prompts: bool = False, delay_s: float = 0.0) -> None:
+    def __init__(
+        self, *errors: Exception, prompts: bool = False, delay_s: float = 0.0, echo: bool = False
+    ) -> None:
         self.errors = list(errors)
         self.delay_s = delay_s
+        self.echo = echo
         self.calls: list[dict[str, Any]] = []
         self.upscale = FakeMethod(self._upscale)
         self.events = FakeStreamMethod(self._events)
@@ -139,7 +142,11 @@ class FakeUpscaler:
             raise self.errors.pop(0)
         height, width, _ = image.shape
         shape = output_side(height, params["scale"]), output_side(width, params["scale"]), 3
-        if (image == image[0, 0]).all():
+        if self.echo:
+            rows = np.arange(shape[0]) * height // shape[0]
+            columns = np.arange(shape[1]) * width // shape[1]
+            answer = image[rows][:, columns]
+        elif (image == image[0, 0]).all():
             answer = np.full(shape, image[0, 0], np.uint8)
         else:
             rng = np.random.default_rng(params["seed"])

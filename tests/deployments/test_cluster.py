@@ -45,9 +45,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
         # Ray's workers run at nice 15: beside anything else at work they would hardly advance.
         patch.setenv("RAY_worker_niceness", "0")
-        patch.setenv(
-            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "deployments.proxy.middlewares"
-        )
+        patch.setenv("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "deployments.proxy.middlewares")
         # Not "auto": that would join whatever cluster this machine ran last.
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         try:

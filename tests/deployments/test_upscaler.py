@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import write_checkpoint
+from faulty_app import FaultyModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -30,10 +31,7 @@ from sr_engine.errors import (
     ModelLoadError,
 )
 from sr_engine.loading import load_model
-from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
-from sr_engine.runner import Model
-from sr_engine.work import Variant
 
 PICTURE = np.random.default_rng(0).integers(60, 200, (9, 7, 3), dtype=np.uint8)
 
@@ -125,26 +123,6 @@ async def test_a_replica_leaves_with_its_engine(upscaler: Upscaler) -> None:
     assert left == [1, 1, 1]
 
 
-class Faulty:
-    """A model whose next velocity does what the test says."""
-
-    def __init__(self, model: Model, fault: Callable[[], None]) -> None:
-        self.info, self.defaults, self.empty_prompt = model.info, model.defaults, model.empty_prompt
-        self.decode, self.encode = model.decode, model.encode
-        self.encode_prompt, self.release_float32 = model.encode_prompt, model.release_float32
-        self._fault = fault
-
-    def velocity(
-        self,
-        latents: Tensor,
-        sigmas: Tensor,
-        prompts: Sequence[PromptEmbeddings],
-        variant: Variant = Variant.BASE,
-    ) -> Tensor:
-        self._fault()
-        return latents
-
-
 async def test_a_hung_batch_makes_the_replica_leave(checkpoint: Path) -> None:
     args = UpscalerArgs(model=str(checkpoint), device="cpu", threads=1, heartbeat_limit_s=0.8)
     upscaler = Upscaler(args)
@@ -152,12 +130,12 @@ async def test_a_hung_batch_makes_the_replica_leave(checkpoint: Path) -> None:
     upscaler._leave = left.append
     hangs, goes_on = threading.Event(), threading.Event()
 
-    def hang() -> None:
+    def hang(latents: Tensor) -> None:
         hangs.set()
         assert goes_on.wait(60)
 
     runner = upscaler._engine._engine.runner
-    runner.model = Faulty(runner.model, hang)
+    runner.model = FaultyModel(runner.model, hang)
     waiting = asyncio.create_task(upscaler.upscale(PICTURE, {}, "a", SOON_S))
     assert await asyncio.to_thread(hangs.wait, 60)
     upscaler.check_health()
@@ -174,11 +152,11 @@ async def test_a_lost_device_fails_every_picture_and_the_replica_leaves(upscaler
     left: list[int] = []
     upscaler._leave = left.append
 
-    def lose() -> None:
+    def lose(latents: Tensor) -> None:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
     runner = upscaler._engine._engine.runner
-    runner.model = Faulty(runner.model, lose)
+    runner.model = FaultyModel(runner.model, lose)
     ends = await asyncio.gather(
         *(upscaler.upscale(PICTURE, {"seed": s}, "a", SOON_S) for s in range(3)),
         return_exceptions=True,
