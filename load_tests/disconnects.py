@@ -15,8 +15,9 @@ way, uploads broken off among them. The last line printed is a JSON object:
     free_after_s        from a client's leave to the end of the last batch with its picture in it
     idle_after_s        from the last client's leave to the end of the engine's last batch
     step_s              a step of a picture under this load: the median
-    leaks               of each kind of process, before and after the requests of the second part:
-                        threads, open files, resident memory in MB, coroutines
+    leaks               before the requests of the second part and after each quarter of them: of
+                        each kind of process its threads, open files, memory of its own in MB and
+                        coroutines; the objects in Ray's store and their MB
 """
 
 import argparse
@@ -38,6 +39,7 @@ import psutil
 from cluster import APP, CONTROLLER, INGRESS, UPSCALER, processes, service
 from pictures import photo
 from ray import serve
+from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from watched_app import Batch
 
 from sr_engine.work import Phase
@@ -208,12 +210,17 @@ async def ask(deployment: str, method: str) -> Any:
 
 
 async def census() -> dict[str, dict[str, int]]:
-    """What each kind of process holds, its processes together."""
+    """What each kind of process holds, its processes together, and Ray's object store."""
     found = {kind: _holdings(processes(title)) for kind, title in KINDS.items()}
     children = psutil.Process().children(recursive=True)
     found["raylet"] = _holdings([process for process in children if process.name() == "raylet"])
     for kind in ("ingress", "jobs", "upscaler"):
         found[kind]["tasks"] = await ask(kind.capitalize(), "tasks")
+    store = get_memory_info_reply(get_state_from_address()).store_stats
+    found["store"] = {
+        "objects": store.num_local_objects,
+        "memory_mb": store.object_store_bytes_used // 2**20,
+    }
     return found
 
 
@@ -321,7 +328,7 @@ def _holdings(found: list[psutil.Process]) -> dict[str, int]:
     return {
         "threads": sum(process.num_threads() for process in found),
         "files": sum(process.num_fds() for process in found),
-        "memory_mb": sum(process.memory_info().rss for process in found) // 2**20,
+        "memory_mb": sum(process.memory_full_info().uss for process in found) // 2**20,
     }
 
 
