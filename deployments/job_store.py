@@ -5,6 +5,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +41,7 @@ class Job:
 
     Attributes:
         owner: the name of the API key that it came under.
-        order: what is to be done; dropped when it has ended.
+        order: what is to be done; dropped when it has ended, as is its task.
         outcome: the picture, or what went wrong.
         changed: set, and replaced, at each change.
     """
@@ -178,7 +179,10 @@ class JobStore:
 
     def end(self, job: Job, outcome: Picture | Problem) -> None:
         """Give a job its outcome; its input is dropped."""
-        job.outcome, job.ended_s, job.order = outcome, self._clock(), None
+        # The frames of a traceback hold the input and a worker's answers. A copy has none; a task
+        # that was cancelled has one.
+        job.outcome = copy(outcome) if isinstance(outcome, Problem) else outcome
+        job.ended_s, job.order, job.task = self._clock(), None, None
         self._ended[job.job_id] = self._unfinished.pop(job.job_id)
         if isinstance(outcome, Picture):
             job.state = JobState.SUCCEEDED

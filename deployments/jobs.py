@@ -9,6 +9,7 @@ import base64
 import logging
 import time
 from collections.abc import AsyncIterator
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any
 
@@ -91,7 +92,8 @@ class Jobs:
             return outcome
         if outcome is None:
             raise Problem("job_not_finished", "the job is still under way", retry_after_s=1)
-        raise outcome
+        # Each raise adds its frames to the traceback of what is raised.
+        raise copy(outcome)
 
     async def events(self, job_id: str, owner: str, after: int) -> AsyncIterator[JobEvent]:
         """Yield a job's events with numbers above ``after``, those to come included.

@@ -2,11 +2,15 @@
 
 import asyncio
 import base64
+import gc
 import io
 import json
+import time
+import weakref
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from fake_service import client, picture, problem, send
 from fake_upscaler import FakeUpscaler
@@ -14,8 +18,12 @@ from PIL import Image
 from ray.exceptions import ActorDiedError
 from ray.serve.exceptions import BackPressureError
 
-from deployments.schemas import JobSettings, JobStatus
+from deployments.jobs import Jobs
+from deployments.problems import Problem
+from deployments.schemas import JobSettings, JobStatus, Order
 from sr_engine.errors import EngineError
+from sr_engine.image_io import SourceImage
+from sr_engine.request import UpscaleParams
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -125,6 +133,40 @@ async def test_a_job_is_cancelled_and_frees_the_replica() -> None:
         problem(await http.get(job.result_url), 409, "job_cancelled")
         await asyncio.sleep(0)
         assert [stream.cancelled for stream in upscaler.events.streams] == [True]
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+async def test_a_job_without_a_picture_keeps_none_in_memory(cancelled: bool) -> None:
+    upscaler = FakeUpscaler(EngineError("no"), delay_s=30 if cancelled else 0)
+    jobs = Jobs(upscaler, JobSettings(timeout_s=30))
+    samples = np.zeros((8, 6, 3), np.uint8)
+    source = SourceImage(samples=samples, alpha=None, exif=None, xmp=None, bit_depth=8)
+    order = Order(
+        source=source,
+        params=UpscaleParams(seed=1, num_inference_steps=2),
+        output_format="png",
+        output_quality=None,
+        keep_metadata=False,
+        until_s=time.time() + 30,
+        decode_ms=0.0,
+    )
+    job, _ = await jobs.submit(order, "me", "1", None)
+    if cancelled:
+        while not upscaler.events.streams:
+            await asyncio.sleep(0.01)
+        await jobs.cancel(job.id, "me")
+    while (await jobs.status(job.id, "me")).status in ("queued", "running"):
+        await asyncio.sleep(0.01)
+    for _ in range(3):
+        with pytest.raises(Problem):
+            await jobs.result(job.id, "me")
+    await asyncio.sleep(0.01)
+    stream = weakref.ref(upscaler.events.streams.pop())
+    upscaler.calls.clear()
+    picture_of_it = weakref.ref(samples)
+    del order, source, samples
+    gc.collect()
+    assert stream() is None and picture_of_it() is None
 
 
 async def test_an_ended_job_can_be_forgotten() -> None:
