@@ -11,6 +11,8 @@ export RAY_USAGE_STATS_ENABLED := 0
 export RAY_worker_niceness := 0
 export RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S := 60
 export RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S := 60
+# Read by Serve's proxy: clean headers, limits, problems instead of plain text (docs/operations.md).
+export RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH := deployments.proxy.middlewares
 
 .PHONY: install demo serve test lint clean
 

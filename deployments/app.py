@@ -9,7 +9,8 @@ from ray import serve
 from ray.serve import Application
 
 from deployments.ingress import Ingress
-from deployments.schemas import Limits
+from deployments.jobs import Jobs
+from deployments.schemas import Access, JobSettings, Limits
 from deployments.upscaler import Upscaler, UpscalerArgs
 
 
@@ -17,9 +18,11 @@ class AppArgs(UpscalerArgs):
     """Arguments of the application; number and size of replicas are the YAML's `deployments`."""
 
     upscale_timeout_s: float = Field(
-        default=600.0, gt=0, description="a picture's time, waiting included"
+        default=600.0, gt=0, description="a picture's time while its client waits, queue included"
     )
     limits: Limits = Limits()
+    jobs: JobSettings = JobSettings()
+    access: Access = Access()
 
 
 def build_app(args: AppArgs) -> Application:
@@ -28,5 +31,8 @@ def build_app(args: AppArgs) -> Application:
         args.model_dump(include=set(UpscalerArgs.model_fields))
     )
     upscaler = serve.deployment(Upscaler, name="Upscaler").bind(upscaler_args)
+    jobs = serve.deployment(Jobs, name="Jobs").bind(upscaler, args.jobs)
     ingress = serve.deployment(serve.ingress()(Ingress), name="Ingress")
-    return ingress.bind(upscaler, args.limits, args.upscale_timeout_s)
+    return ingress.bind(
+        upscaler, jobs, args.limits, args.access, args.upscale_timeout_s, args.jobs.timeout_s
+    )

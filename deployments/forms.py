@@ -1,8 +1,10 @@
 """The multipart form of `POST /v1/upscale`: bytes to a picture's file and checked parameters."""
 
+import asyncio
+import hashlib
 import re
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from fastapi import Request
@@ -10,9 +12,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from deployments.openapi import FORM_FIELDS
+from deployments.openapi import FORM_FIELDS, REQUEST_FIELDS
 from deployments.problems import Problem, invalid_fields
-from deployments.schemas import ModelDescription
+from deployments.schemas import Limits, ModelDescription
 from sr_engine.errors import InvalidParameter, PromptUnsupported
 from sr_engine.image_io import OutputFormat
 from sr_engine.request import UpscaleParams, Value
@@ -29,25 +31,41 @@ class UpscaleForm:
     Attributes:
         file: the picture's bytes, unchecked.
         output_quality: None is the format's own default.
+        deadline_s: seconds; None leaves it to the server.
+        respond_async: make a job of it.
     """
 
     file: bytes
     params: UpscaleParams
     output_format: OutputFormat
     output_quality: int | None
+    keep_metadata: bool
+    deadline_s: float | None
+    respond_async: bool
+
+    def digest(self) -> str:
+        """Return a SHA-256 of all that was asked for."""
+        digest = hashlib.sha256(self.file)
+        digest.update(repr(replace(self, file=b"")).encode())
+        return digest.hexdigest()
 
 
-async def read_form(request: Request, max_body_bytes: int, model: ModelDescription) -> UpscaleForm:
+async def read_form(request: Request, limits: Limits, model: ModelDescription) -> UpscaleForm:
     """Read a multipart body, as far as the limit goes, and check its fields.
 
     Args:
         model: has the defaults of the fields that are absent, and says which are of no use.
 
     Raises:
-        Problem: another media type, too large a body, one that cannot be parsed, or wrong fields;
-            all of them are named.
+        Problem: another media type, a body that is too large, too slow or cannot be parsed, or
+            wrong fields; all of them are named.
     """
-    form = await _read(request, max_body_bytes)
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            form = await _read(request, limits.max_body_bytes)
+    except TimeoutError as err:
+        detail = f"the body did not arrive within {limits.body_timeout_s:g} s"
+        raise Problem("body_timeout", detail, close=True) from err
     try:
         return await _check(form, model)
     finally:
@@ -93,13 +111,15 @@ async def _check(form: FormData, model: ModelDescription) -> UpscaleForm:
     if errors:
         raise invalid_fields(errors)
     assert isinstance(upload[0], UploadFile)
-    output_format = cast(OutputFormat, values.pop("output_format", "png"))
-    output_quality = cast("int | None", values.pop("output_quality", None))
+    own = {name: values.pop(name, None) for name in REQUEST_FIELDS}
     return UpscaleForm(
         file=await upload[0].read(),
         params=model.defaults.override(values),
-        output_format=output_format,
-        output_quality=output_quality,
+        output_format=cast(OutputFormat, own["output_format"] or "png"),
+        output_quality=cast("int | None", own["output_quality"]),
+        keep_metadata=own["metadata"] == "keep",
+        deadline_s=cast("float | None", own["deadline_s"]),
+        respond_async=own["async"] is True,
     )
 
 
@@ -112,10 +132,11 @@ def _field(name: str, given: list[UploadFile | str], model: ModelDescription) ->
     value = _PARSERS[schema["type"]](name, text)
     if value not in schema.get("enum", [value]):
         raise InvalidParameter(name, f"must be one of {', '.join(schema['enum'])}")
-    if name == "output_quality":
-        if not schema["minimum"] <= value <= schema["maximum"]:
-            raise InvalidParameter(name, "must be between 1 and 100")
-    elif name != "output_format":
+    if name in REQUEST_FIELDS:
+        if "minimum" in schema and not schema["minimum"] <= value <= schema["maximum"]:
+            low, high = schema["minimum"], schema["maximum"]
+            raise InvalidParameter(name, f"must be between {low} and {high}")
+    else:
         model.defaults.override({name: value})
     if name in ("prompt", "negative_prompt") and value and not model.prompts:
         raise PromptUnsupported(name)

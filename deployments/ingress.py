@@ -3,16 +3,25 @@
 import asyncio
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from starlette.middleware.cors import CORSMiddleware
 
-from deployments import forms, problems, replies
+from deployments import forms, logs, problems, replies
+from deployments.access import Gate
+from deployments.access_log import AccessLog
+from deployments.backlog import Backlog
 from deployments.dispatch import Dispatcher, UpscalerHandle
-from deployments.openapi import FORM, PICTURE, PROBLEM
-from deployments.schemas import Limits, Model, ModelList, Status, TimingsMs
+from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
+from deployments.metrics import HttpMetrics, RayRecorder
+from deployments.openapi import EXPOSED_HEADERS, FORM, PROBLEM, UPSCALE
+from deployments.pictures import make_picture, work_of
+from deployments.schemas import Access, Limits, Model, ModelList, Order, Status
 from sr_engine.errors import InvalidImage
-from sr_engine.image_io import decode_image, encode_image, measure_consistency
+from sr_engine.image_io import decode_image
 from sr_engine.request import MAX_SEED
 
 DESCRIPTION = """Self-hosted super-resolution that gives the input back when it is scaled down.
@@ -22,11 +31,32 @@ PNG and lossless WebP, wherever a picture in range can."""
 
 
 class Ingress:
-    """One HTTP replica; its handle is an attribute, so that a test may put another one there."""
+    """One HTTP replica; its handles are arguments, so that a test may bring its own.
 
-    def __init__(self, upscaler: UpscalerHandle, limits: Limits, timeout_s: float) -> None:
-        self.dispatcher = Dispatcher(upscaler, timeout_s)
-        self.limits = limits
+    Args:
+        timeout_s: longest that a picture may take while its client waits.
+        job_timeout_s: longest that it may take as a job.
+    """
+
+    def __init__(
+        self,
+        upscaler: UpscalerHandle,
+        jobs: JobsHandle,
+        limits: Limits,
+        access: Access,
+        timeout_s: float,
+        job_timeout_s: float,
+    ) -> None:
+        logs.join_serve()
+        self._metrics = HttpMetrics(RayRecorder())
+        self._dispatcher = Dispatcher(upscaler, timeout_s, on_retry=self._metrics.retried)
+        self._limits = limits
+        self._gate = Gate(access)
+        self._cors_origins = access.cors_origins
+        self._backlog = Backlog(limits.max_wait_s)
+        self._jobs = JobRoutes(jobs, self._gate)
+        self._timeout_s = timeout_s
+        self._job_timeout_s = job_timeout_s
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Routes of this replica; Serve calls it once, after the constructor."""
@@ -39,88 +69,53 @@ class Ingress:
             responses=PROBLEM,
         )
         problems.install(app)
+        if self._cors_origins:
+            _allow(app, self._cors_origins)
         app.add_api_route(
             "/v1/upscale",
             self.upscale,
             methods=["POST"],
             response_class=Response,
-            responses=PICTURE,
+            responses=UPSCALE,
             openapi_extra=FORM,
         )
         app.add_api_route("/v1/models", self.models, response_model=ModelList)
+        self._jobs.install(app)
         for path, probe in (("/livez", self.livez), ("/readyz", self.readyz)):
             app.add_api_route(path, probe, response_model=Status)
             app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
+        # The last is the outermost.
+        app.add_middleware(AccessLog, metrics=self._metrics)
         return app
 
     async def upscale(self, request: Request) -> Response:
         """Upscale one picture."""
-        model = await self.dispatcher.known()
-        form = await forms.read_form(request, self.limits.max_body_bytes, model)
-        media_type = f"image/{form.output_format}"
-        as_json = replies.wants_json(request, media_type)
-        # Drawn here, not in the replica: a second try on another replica gives the same picture.
-        seed = secrets.randbelow(MAX_SEED + 1) if form.params.seed is None else form.params.seed
-        params = replace(form.params, seed=seed)
-
-        start_s = time.perf_counter()
-        try:
-            image = await asyncio.to_thread(
-                decode_image,
-                form.file,
-                self.limits.image,
-                scale=params.scale,
-                output_format=form.output_format,
-            )
-        except InvalidImage as err:
-            raise problems.problem_of(err) from err
-        decoded_s = time.perf_counter()
-        reply = await self.dispatcher.upscale(image, params, problems.request_id(request))
-        upscaled_s = time.perf_counter()
-        encoded = await asyncio.to_thread(
-            encode_image, reply.image, form.output_format, form.output_quality
-        )
-        consistency = await asyncio.to_thread(
-            measure_consistency, encoded, image, reachable=reply.reachable
-        )
-        picture = replies.Picture(
-            encoded=encoded,
-            media_type=media_type,
-            width=reply.image.shape[1],
-            height=reply.image.shape[0],
-            seed=reply.seed,
-            model=reply.model,
-            consistency=consistency,
-            timings=TimingsMs(
-                decode=1e3 * (decoded_s - start_s),
-                queue=1e3 * max(0.0, upscaled_s - decoded_s - reply.compute_s),
-                upscale=1e3 * reply.compute_s,
-                encode=1e3 * (time.perf_counter() - upscaled_s),
-            ),
-        )
+        owner = self._gate.admit(request)
+        self._backlog.check()
+        model = await self._dispatcher.known()
+        form = await forms.read_form(request, self._limits, model)
+        as_job = form.respond_async or prefers_async(request)
+        if as_job:
+            order = await self._order(form, self._job_timeout_s)
+            return await self._jobs.submit(order, owner, request, form.digest)
+        if "idempotency-key" in request.headers:
+            detail = "Idempotency-Key: only for jobs, with `Prefer: respond-async`"
+            raise problems.Problem("invalid_header", detail)
+        as_json = replies.wants_json(request, f"image/{form.output_format}")
+        order = await self._order(form, self._timeout_s)
+        with self._backlog.sent(work_of(order)):
+            picture = await make_picture(order, self._dispatcher, problems.request_id(request))
         if as_json:
             return await asyncio.to_thread(replies.json_reply, picture, request)
         return replies.image_reply(picture)
 
-    async def models(self) -> ModelList:
+    async def models(self, request: Request) -> ModelList:
         """The loaded model, its limits and its defaults."""
-        model = await self.dispatcher.describe()
+        self._gate.identify(request)
+        model = await self._dispatcher.describe()
+        described = {k: v for k, v in asdict(model).items() if k != "defaults"}
         defaults = {k: v for k, v in asdict(model.defaults).items() if v is not None}
-        return ModelList(
-            models=[
-                Model(
-                    name=model.name,
-                    native_px=model.native_px,
-                    parameters=model.parameters,
-                    device=model.device,
-                    dtype=model.dtype,
-                    prompts=model.prompts,
-                    draft=model.draft,
-                    limits=self.limits,
-                    defaults=defaults,
-                )
-            ]
-        )
+        return ModelList(models=[Model(**described, limits=self._limits, defaults=defaults)])
 
     async def livez(self) -> Status:
         """The process is up."""
@@ -128,5 +123,40 @@ class Ingress:
 
     async def readyz(self) -> Status:
         """A replica has its model loaded and warm."""
-        await self.dispatcher.describe()
+        await self._dispatcher.describe()
         return Status(status="ready")
+
+    async def _order(self, form: forms.UpscaleForm, timeout_s: float) -> Order:
+        until_s = time.time() + min(timeout_s, form.deadline_s or timeout_s)
+        start_s = time.perf_counter()
+        # Drawn here, not in the replica: a second try on another replica gives the same picture.
+        seed = secrets.randbelow(MAX_SEED + 1) if form.params.seed is None else form.params.seed
+        try:
+            source = await asyncio.to_thread(
+                decode_image,
+                form.file,
+                self._limits.image,
+                scale=form.params.scale,
+                output_format=form.output_format,
+            )
+        except InvalidImage as err:
+            raise problems.problem_of(err) from err
+        return Order(
+            source=source,
+            params=replace(form.params, seed=seed),
+            output_format=form.output_format,
+            output_quality=form.output_quality,
+            keep_metadata=form.keep_metadata,
+            until_s=until_s,
+            decode_ms=1e3 * (time.perf_counter() - start_s),
+        )
+
+
+def _allow(app: FastAPI, origins: Sequence[str]) -> None:
+    """Let pages of ``origins`` use the service, without credentials of the browser's own."""
+    options: dict[str, Any] = {
+        "allow_methods": ["GET", "POST", "DELETE"],
+        "allow_headers": ["Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer"],
+        "expose_headers": list(EXPOSED_HEADERS),
+    }
+    app.add_middleware(CORSMiddleware, allow_origins=list(origins), **options)

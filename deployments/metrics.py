@@ -1,10 +1,19 @@
-"""The engine's metrics inside a replica: on Ray's own instruments, exported with Serve's."""
+"""Metrics inside replicas: Ray's own instruments, exported with Serve's, and what HTTP counts."""
 
 from collections.abc import Sequence
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
-from sr_engine.metrics import Record
+from sr_engine.metrics import Record, Recorder, forgiving
+
+# From a probe to the longest picture; Serve's own jump from 10 s to 60 s.
+REQUEST_SECONDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60),
+    *(90, 120, 180, 300, 450, 600),
+)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Turned away, as opposed to failed: unauthorised, too slow, too large, too many, no room.
+REFUSED = frozenset({401, 408, 413, 429, 503})
 
 
 class RayRecorder:
@@ -26,3 +35,51 @@ class RayRecorder:
         """Return what observes a value."""
         made = Histogram(name, text, list(buckets), tuple(labels))
         return lambda value, **given: made.observe(value, given)
+
+
+class HttpMetrics:
+    """An ingress replica's instruments; labels are templates and codes, never what clients send."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        counter, gauge = forgiving(recorder.counter), forgiving(recorder.gauge)
+        histogram = forgiving(recorder.histogram)
+        self._in_flight = 0
+        self._requests = counter(
+            "nullscale_http_requests_total",
+            "Requests that ended",
+            ["route", "method", "status", "code"],
+        )
+        self._seconds = histogram(
+            "nullscale_http_request_seconds",
+            "From a request's headers to the end of its answer",
+            REQUEST_SECONDS,
+            ["route"],
+        )
+        self._in_flight_now = gauge("nullscale_http_in_flight", "Requests without a full answer")
+        self._retries = counter(
+            "nullscale_retries_total", "Pictures sent to another replica after one was lost"
+        )
+        self._refused = counter("nullscale_refused_total", "Requests turned away", ["code"])
+
+    def started(self) -> None:
+        """Take note of a request that has come."""
+        self._in_flight += 1
+        self.refresh()
+
+    def ended(self, *, route: str, method: str, status: int, code: str, seconds: float) -> None:
+        """Take note of a request's end; ``route`` is the template."""
+        self._in_flight -= 1
+        self.refresh()
+        method = method if method in METHODS else "other"
+        self._requests(1, route=route, method=method, status=str(status), code=code)
+        self._seconds(seconds, route=route)
+        if status in REFUSED:
+            self._refused(1, code=code)
+
+    def retried(self) -> None:
+        """Take note of a picture that goes to another replica."""
+        self._retries(1)
+
+    def refresh(self) -> None:
+        """Say the gauges again: Ray drops what has not been set for half a minute."""
+        self._in_flight_now(self._in_flight)

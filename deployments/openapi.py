@@ -1,13 +1,16 @@
-"""What the OpenAPI document says of `POST /v1/upscale` beyond its types."""
+"""What the OpenAPI document says beyond the types."""
 
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from deployments.problems import MEDIA_TYPE
-from deployments.schemas import ProblemDetails, UpscaleAnswer
-from sr_engine.image_io import JPEG_QUALITY, OutputFormat
+from deployments.kinds import KINDS, MEDIA_TYPE
+from deployments.schemas import JobStatus, ProblemDetails, UpscaleAnswer
+from sr_engine.encoding import JPEG_QUALITY
+from sr_engine.image_io import OutputFormat
 from sr_engine.request import MAX_PROMPT_CHARS, MAX_SCALE, MAX_SEED, MAX_STEPS, Projection
+
+MIN_DEADLINE_S, MAX_DEADLINE_S = 0.001, 86400
 
 # The form's fields as the OpenAPI document shows them. What is enforced are the types here and the
 # ranges of `UpscaleParams`; a test holds the two together.
@@ -101,9 +104,58 @@ FORM_FIELDS: dict[str, dict[str, Any]] = {
         "minimum": 1,
         "maximum": 100,
     },
+    "metadata": {
+        "type": "string",
+        "description": "keep writes the file's EXIF and XMP data into the answer, its place "
+        "and time included",
+        "enum": ["strip", "keep"],
+        "default": "strip",
+    },
+    "deadline_s": {
+        "type": "number",
+        "description": "seconds after which the answer is of no use; capped by the server's own",
+        "minimum": MIN_DEADLINE_S,
+        "maximum": MAX_DEADLINE_S,
+    },
+    "async": {
+        "type": "boolean",
+        "description": "answer 202 at once, as `Prefer: respond-async` does, and make a job of it",
+        "default": False,
+    },
+}
+# Those that no parameter of the engine stands behind.
+REQUEST_FIELDS = ("output_format", "output_quality", "metadata", "deadline_s", "async")
+
+EVENTS_EXAMPLE = """id: 1
+event: queued
+data: {"position": 0}
+
+id: 2
+event: step
+data: {"step": 1, "of": 4, "eta_s": 2.1}
+
+id: 3
+event: done
+data: {"result": "/v1/jobs/Vn1cbYxRzZqk3p0H8x2q7w/result"}
+"""
+
+PREFER_HEADER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "`respond-async` makes a job of the request (RFC 7240)",
+    "schema": {"type": "string", "examples": ["respond-async"]},
+}
+IDEMPOTENCY_HEADER = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "of a job: the same key with the same request finds the job that it made",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
 
 FORM: dict[str, Any] = {
+    "parameters": [PREFER_HEADER, IDEMPOTENCY_HEADER],
     "requestBody": {
         "required": True,
         "content": {
@@ -120,10 +172,11 @@ FORM: dict[str, Any] = {
                         },
                         **FORM_FIELDS,
                     },
-                }
+                },
+                "example": {"image": "(a file)", "scale": 4, "seed": 7},
             }
         },
-    }
+    },
 }
 
 
@@ -131,24 +184,22 @@ def _header(kind: str, description: str) -> dict[str, Any]:
     return {"schema": {"type": kind}, "description": description}
 
 
-PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The upscaled picture.",
-        "model": UpscaleAnswer,
-        "content": {
-            f"image/{name}": {"schema": {"type": "string", "format": "binary"}}
-            for name in get_args(OutputFormat)
-        },
-        "headers": {
-            "X-Request-Id": _header("string", "the request's own, or a new one"),
-            "X-Seed": _header("integer", "send it again to get the same picture"),
-            "X-Model": _header("string", "the model's name"),
-            "X-Consistency-Exact": _header("string", "?1 where the input comes back bit for bit"),
-            "X-Consistency-PSNR": _header("number", "dB; left out when exact"),
-            "Server-Timing": _header("string", "milliseconds of decode, queue, upscale, encode"),
-        },
-    }
+_PICTURE_HEADERS = {
+    "X-Request-Id": _header("string", "the request's own, or a new one"),
+    "X-Seed": _header("integer", "send it again to get the same picture"),
+    "X-Model": _header("string", "the model's name"),
+    "X-Bit-Depth": _header("integer", "bits a sample of the answer, whatever the file had"),
+    "X-Consistency-Exact": _header("string", "?1 where the input comes back bit for bit"),
+    "X-Consistency-PSNR": _header("number", "dB; left out when exact"),
+    "Server-Timing": _header("string", "milliseconds of decode, queue, upscale, encode"),
 }
+EXPOSED_HEADERS = (
+    *_PICTURE_HEADERS,
+    "Idempotent-Replayed",
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+)
 
 
 def _inlined(model: type[BaseModel]) -> dict[str, Any]:
@@ -161,9 +212,63 @@ def _inlined(model: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
+_PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": _inlined(ProblemDetails)}}
+
 PROBLEM: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "What went wrong (RFC 9457).",
-        "content": {MEDIA_TYPE: {"schema": _inlined(ProblemDetails)}},
+    "default": {"description": "What went wrong (RFC 9457).", "content": _PROBLEM_CONTENT}
+}
+
+
+def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The answers that problems have, by status."""
+    answers: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        kind = KINDS[code]
+        answer = answers.setdefault(kind.status, {"description": "", "content": _PROBLEM_CONTENT})
+        answer["description"] += f"`{code}`: {kind.title}.\n\n"
+        if kind.retryable:
+            answer["headers"] = {"Retry-After": _header("integer", "seconds")}
+    return answers
+
+
+_PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The upscaled picture.",
+        "model": UpscaleAnswer,
+        "content": {
+            f"image/{name}": {"schema": {"type": "string", "format": "binary"}}
+            for name in get_args(OutputFormat)
+        },
+        "headers": _PICTURE_HEADERS,
     }
+}
+
+_MADE = {
+    "description": "A job has been made of the request, as it asked for.",
+    "model": JobStatus,
+    "headers": {
+        "Location": _header("string", "of the job, relative"),
+        "Preference-Applied": _header("string", "respond-async, where the header asked for it"),
+        "Idempotent-Replayed": _header("string", "true where the job was made before"),
+        "X-Seed": _header("integer", "send it again to get the same picture"),
+    },
+}
+
+_JOB = _problems("unauthorized", "job_not_found", "job_expired", "not_ready")
+
+UPSCALE: dict[int | str, dict[str, Any]] = {
+    **_PICTURE,
+    202: _MADE,
+    **_problems(*(code for code in KINDS if not code.startswith("job_"))),
+}
+JOB = _JOB
+RESULT = {**_PICTURE, **_JOB, **_problems("not_acceptable", "job_not_finished", "job_cancelled")}
+EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "`queued` (position), `step` (step, of, eta_s), `preview` (a small JPEG in "
+        "base64), and `done` (result) or `failed` (a problem) at the end. A comment every 15 s; "
+        "`Last-Event-ID` resumes.",
+        "content": {"text/event-stream": {"example": EVENTS_EXAMPLE}},
+    },
+    **_JOB,
 }

@@ -3,14 +3,14 @@
 import http
 import logging
 import math
-import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
+from deployments.kinds import KINDS, MEDIA_TYPE, REQUEST_ID, TYPE_PREFIX
 from deployments.schemas import FieldError, ProblemDetails
 from sr_engine.errors import (
     DeadlineExceeded,
@@ -27,39 +27,7 @@ from sr_engine.errors import (
 
 logger = logging.getLogger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = "urn:nullscale:problem:"
 OUT_OF_MEMORY_RETRY_S = 30.0
-REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A sort of problem: its HTTP status, its title, and whether trying again may help."""
-
-    status: int
-    title: str
-    retryable: bool = False
-
-
-KINDS = {
-    "malformed_multipart": Kind(400, "The body is no valid multipart form"),
-    "not_acceptable": Kind(406, "The answer cannot be made in an accepted media type"),
-    "body_too_large": Kind(413, "The body is too large"),
-    "unsupported_media_type": Kind(415, "The media type is not supported"),
-    "invalid_image": Kind(422, "The image cannot be used"),
-    "image_too_many_pixels": Kind(422, "The image has too many pixels"),
-    "invalid_parameter": Kind(422, "A form field is invalid"),
-    "prompt_unsupported": Kind(422, "The model takes no prompts"),
-    "inference_failed": Kind(500, "The model failed on this request"),
-    "inference_invalid": Kind(500, "The model produced no valid picture"),
-    "internal_error": Kind(500, "Internal error"),
-    "overloaded": Kind(503, "The server has too much to do", retryable=True),
-    "out_of_memory": Kind(503, "The device has no room for this picture", retryable=True),
-    "replica_lost": Kind(503, "The worker on this request was lost", retryable=True),
-    "not_ready": Kind(503, "No worker is ready", retryable=True),
-    "deadline_exceeded": Kind(504, "The request took too long", retryable=True),
-}
 
 
 class Problem(Exception):
@@ -86,6 +54,21 @@ class Problem(Exception):
         self.errors = list(errors)
         self.retry_after_s = retry_after_s
         self.close = close
+
+    @property
+    def retryable(self) -> bool:
+        """The same request may succeed later."""
+        return KINDS[self.code].retryable
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Unpickling would call the constructor with the text alone.
+        return _problem, (self.code, self.detail, self.errors, self.retry_after_s, self.close)
+
+
+def _problem(
+    code: str, detail: str, errors: list[FieldError], retry_after_s: float | None, close: bool
+) -> Problem:
+    return Problem(code, detail, errors=errors, retry_after_s=retry_after_s, close=close)
 
 
 def invalid_fields(errors: Sequence[InvalidParameter]) -> Problem:
@@ -138,15 +121,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_unexpected)
 
 
-def render(problem: Problem, request: Request) -> Response:
-    """The HTTP answer to ``problem``."""
+def details_of(problem: Problem, request_id: str) -> ProblemDetails:
+    """The body that ``problem`` has in an answer."""
     kind = KINDS[problem.code]
-    headers = {"Cache-Control": "no-store"}
-    if problem.retry_after_s is not None:
-        headers["Retry-After"] = str(math.ceil(problem.retry_after_s))
-    if problem.close:
-        headers["Connection"] = "close"
-    body = ProblemDetails(
+    return ProblemDetails(
         type=TYPE_PREFIX + problem.code,
         title=kind.title,
         status=kind.status,
@@ -154,9 +132,21 @@ def render(problem: Problem, request: Request) -> Response:
         code=problem.code,
         errors=problem.errors,
         retryable=kind.retryable,
-        request_id=request_id(request),
+        request_id=request_id,
     )
-    return _answer(body, headers)
+
+
+def render(problem: Problem, request: Request) -> Response:
+    """The HTTP answer to ``problem``; its code stays with the request, for the access log."""
+    request.state.problem_code = problem.code
+    headers = {"Cache-Control": "no-store"}
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(math.ceil(problem.retry_after_s))
+    if problem.close:
+        headers["Connection"] = "close"
+    if problem.code == "unauthorized":
+        headers["WWW-Authenticate"] = "Bearer"
+    return _answer(details_of(problem, request_id(request)), headers)
 
 
 async def _on_problem(request: Request, error: Exception) -> Response:
@@ -168,17 +158,32 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     """What Starlette itself refuses: unknown paths and methods."""
     assert isinstance(error, HTTPException)
     title = http.HTTPStatus(error.status_code).phrase
+    code = title.lower().replace(" ", "_")
+    request.state.problem_code = code
     body = ProblemDetails(
-        type="about:blank",
+        type=TYPE_PREFIX + code if code in KINDS else "about:blank",
         title=title,
         status=error.status_code,
         detail=f"{request.method} is not possible here",
-        code=title.lower().replace(" ", "_"),
+        code=code,
         errors=[],
         retryable=False,
         request_id=request_id(request),
     )
-    return _answer(body, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return _answer(body, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods of a path; Starlette's own answer has those of its first route alone."""
+    return {
+        method
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

@@ -1,37 +1,15 @@
 """The answer to a picture: its image, its headers, and its JSON form."""
 
 import base64
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from fastapi import Request, Response
 
+from deployments.pictures import Picture
 from deployments.problems import Problem, request_id
-from deployments.schemas import TimingsMs, UpscaleAnswer
-from sr_engine.request import Consistency
+from deployments.schemas import UpscaleAnswer
 
 JSON = "application/json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """An encoded answer and how it came about.
-
-    Attributes:
-        media_type: of ``encoded``.
-        width: of the picture, px.
-        height: of the picture, px.
-        consistency: of the encoded file.
-    """
-
-    encoded: bytes
-    media_type: str
-    width: int
-    height: int
-    seed: int
-    model: str
-    consistency: Consistency
-    timings: TimingsMs
 
 
 def wants_json(request: Request, media_type: str) -> bool:
@@ -83,7 +61,9 @@ def _headers(picture: Picture) -> dict[str, str]:
         "X-Consistency-Exact": "?1" if picture.consistency.exact else "?0",
         "Server-Timing": ", ".join(f"{k};dur={v:.1f}" for k, v in picture.timings),
         "Cache-Control": "no-store",
-        "Vary": "Accept",
+        # Whatever the file had, samples of the answer have as many bits.
+        "X-Bit-Depth": "8",
+        "Vary": "Accept, Prefer",
         "X-Content-Type-Options": "nosniff",
     }
     if picture.consistency.psnr_db is not None:

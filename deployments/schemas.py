@@ -1,13 +1,15 @@
 """What travels between client, ingress and replica, and how it is documented."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from sr_engine.image_io import ImageLimits
+from sr_engine.image_io import ImageLimits, OutputFormat, SourceImage
 from sr_engine.request import UpscaleParams
 
 # Past these sizes Pillow itself warns of a decompression bomb.
@@ -22,6 +24,10 @@ class Limits(BaseModel):
     max_input_pixels: int = Field(default=4096**2, ge=1, le=PILLOW_MAX_PIXELS)
     max_output_pixels: int = Field(default=8192**2, ge=1, le=PILLOW_MAX_PIXELS)
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="the whole multipart body")
+    body_timeout_s: float = Field(default=60.0, gt=0, description="for the whole body to arrive")
+    max_wait_s: float = Field(
+        default=120.0, gt=0, description="queued work beyond which nothing more is taken"
+    )
 
     @property
     def image(self) -> ImageLimits:
@@ -29,6 +35,64 @@ class Limits(BaseModel):
         return ImageLimits(
             max_input_pixels=self.max_input_pixels, max_output_pixels=self.max_output_pixels
         )
+
+
+class JobSettings(BaseModel):
+    """How many jobs are kept, and for how long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    timeout_s: float = Field(default=3600.0, gt=0, description="a job's time, waiting included")
+    keep_s: float = Field(default=3600.0, gt=0, description="of a job that has ended")
+    forget_s: float = Field(
+        default=86400.0, gt=0, description="for which an expired job is a 410 instead of a 404"
+    )
+    max_unfinished: int = Field(default=256, ge=1)
+    max_unfinished_a_key: int = Field(default=32, ge=1)
+    max_running: int = Field(
+        default=32, ge=1, description="with the workers at once; the rest take turns by key"
+    )
+    max_kept: int = Field(default=4096, ge=1, description="jobs that have ended")
+    max_bytes: int = Field(
+        default=2**30, ge=1, description="of pictures kept, those that wait and results"
+    )
+
+
+class Access(BaseModel):
+    """Who may come, and how often."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keys_file: str | None = Field(
+        default=None, description="a line `NAME SHA256` a key; without it anyone may come"
+    )
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="of one key, at one ingress replica"
+    )
+    cors_origins: list[str] = Field(
+        default=[], description="origins whose pages may use the service"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A decoded picture and what is wanted of it.
+
+    Attributes:
+        params: with a seed, so that a second try gives the same picture.
+        output_quality: None is the format's own default.
+        keep_metadata: write the file's EXIF and XMP data into the answer.
+        until_s: Unix time at which the client's time is up.
+        decode_ms: milliseconds that decoding took.
+    """
+
+    source: SourceImage
+    params: UpscaleParams
+    output_format: OutputFormat
+    output_quality: int | None
+    keep_metadata: bool
+    until_s: float
+    decode_ms: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +165,16 @@ class UpscaleAnswer(BaseModel):
     request_id: str
 
 
+class JobState(StrEnum):
+    """How far a job has come."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
 class Model(BaseModel):
     """The loaded model, its limits and the defaults of its parameters."""
 
@@ -145,3 +219,21 @@ class ProblemDetails(BaseModel):
     errors: list[FieldError]
     retryable: bool = Field(description="the same request may succeed later")
     request_id: str
+
+
+class JobStatus(BaseModel):
+    """How a job stands; what does not apply yet is absent."""
+
+    id: str
+    status: JobState
+    seed: int
+    request_id: str
+    created_at: datetime
+    started_at: datetime | None = Field(default=None, description="when workers got it")
+    ended_at: datetime | None = None
+    expires_at: datetime | None = Field(
+        default=None, description="when its result is dropped, at the latest"
+    )
+    problem: ProblemDetails | None = Field(default=None, description="why it failed")
+    result_url: str
+    events_url: str

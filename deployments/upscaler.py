@@ -4,17 +4,23 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
+from deployments import logs
 from deployments.schemas import ModelDescription, UpscaleReply
 from sr_engine.errors import EngineDead
-from sr_engine.request import UpscaleRequest, Value
+from sr_engine.events import Progress
+from sr_engine.request import UpscaleRequest, UpscaleResult, Value
 
 logger = logging.getLogger(__name__)
+
+PREVIEW_PX = 256
 
 
 class UpscalerArgs(BaseModel):
@@ -55,6 +61,7 @@ class Upscaler:
         from deployments.warm import warm_engine
         from sr_engine.async_engine import AsyncSREngine
 
+        logs.join_serve()
         start_s = time.monotonic()
         engine = warm_engine(args)
         self._info, self._defaults = engine.model.info, engine.model.defaults
@@ -80,27 +87,24 @@ class Upscaler:
         Raises:
             NullscaleError: the engine refused it or failed on it.
         """
-        request = UpscaleRequest(
-            # Clients choose ids, and may choose one twice; the engine takes it once.
-            request_id=f"{request_id}.{secrets.token_hex(4)}",
-            # Arrays arrive read-only, in memory shared with other processes.
-            image=np.array(image),
-            params=self._defaults.override(params),
-            deadline_s=time.monotonic() + until_s - time.time(),
-        )
-        try:
-            result = await self._engine.upscale(request)
-        except EngineDead as err:
-            self._give_up(err)
-            raise
-        return UpscaleReply(
-            image=result.image,
-            model=self._info.name,
-            seed=result.seed,
-            reachable=result.consistency.reachable,
-            queue_s=result.queue_s,
-            compute_s=result.compute_s,
-        )
+        request = self._request(image, params, request_id, until_s)
+        with self._leaving_if_dead():
+            return self._reply(await self._engine.upscale(request))
+
+    async def events(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        params: dict[str, Value],
+        request_id: str,
+        until_s: float,
+    ) -> AsyncIterator[Progress | UpscaleReply]:
+        """Upscale one picture, as `upscale`, and yield its events with previews, its reply last."""
+        request = self._request(image, params, request_id, until_s)
+        request = replace(request, preview_px=PREVIEW_PX)
+        with self._leaving_if_dead():
+            async with aclosing(self._engine.events(request)) as events:
+                async for event in events:
+                    yield self._reply(event) if isinstance(event, UpscaleResult) else event
 
     async def describe(self) -> ModelDescription:
         """What this replica has loaded."""
@@ -131,6 +135,40 @@ class Upscaler:
     def close(self) -> None:
         """End the engine's thread. A replica's ends with its process."""
         self._engine.close()
+
+    def _request(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        params: dict[str, Value],
+        request_id: str,
+        until_s: float,
+    ) -> UpscaleRequest:
+        return UpscaleRequest(
+            # Clients choose ids, and may choose one twice; the engine takes it once.
+            request_id=f"{request_id}.{secrets.token_hex(4)}",
+            # Arrays arrive read-only, in memory shared with other processes.
+            image=np.array(image),
+            params=self._defaults.override(params),
+            deadline_s=time.monotonic() + until_s - time.time(),
+        )
+
+    def _reply(self, result: UpscaleResult) -> UpscaleReply:
+        return UpscaleReply(
+            image=result.image,
+            model=self._info.name,
+            seed=result.seed,
+            reachable=result.consistency.reachable,
+            queue_s=result.queue_s,
+            compute_s=result.compute_s,
+        )
+
+    @contextmanager
+    def _leaving_if_dead(self) -> Iterator[None]:
+        try:
+            yield
+        except EngineDead as err:
+            self._give_up(err)
+            raise
 
     def _give_up(self, err: EngineDead) -> None:
         """Leave, so that Serve starts another replica and the ingress asks another one at once.

@@ -20,6 +20,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 PHOTO = ROOT / "examples" / "coffee-small.png"
 OUTPUT = ROOT / "demo"
+PROXY_HOOK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 URL = "http://127.0.0.1:8000"
 START_LIMIT_S = 300
 UPSCALE_LIMIT_S = 300
@@ -72,7 +73,7 @@ def service() -> Iterator[Path]:
             [Path(sys.executable).parent / "serve", "run", "serve_config.cpu.yaml"],
             cwd=ROOT,
             # A Ray of its own, whatever other cluster this machine knows of.
-            env={**os.environ, "RAY_ADDRESS": "local"},
+            env={**os.environ, "RAY_ADDRESS": "local", PROXY_HOOK: "deployments.proxy.middlewares"},
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,

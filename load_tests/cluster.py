@@ -19,8 +19,9 @@ from ray.serve.schema import ServeDeploySchema
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "serve_config.cpu.yaml"
 APP = "nullscale"
-UPSCALER = f"ray::ServeReplica:{APP}:Upscaler"
-INGRESS = f"ray::ServeReplica:{APP}:Ingress"
+REPLICA = f"ray::ServeReplica:{APP}:"
+UPSCALER = f"{REPLICA}Upscaler"
+INGRESS = f"{REPLICA}Ingress"
 CONTROLLER = "ray::ServeController"
 START_S = 300
 ENVIRONMENT = {
@@ -33,6 +34,7 @@ ENVIRONMENT = {
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deployments.proxy.middlewares",
     "PYTHONPATH": f"{ROOT}:{ROOT / 'load_tests'}",
 }
 
@@ -97,6 +99,11 @@ def processes(title: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def serve_logs() -> Path:
+    """Where the replicas' log files are."""
+    return Path("/tmp/ray") / ray.get_runtime_context().get_session_name() / "logs" / "serve"
 
 
 def _config(args: dict[str, Any], replicas: dict[str, int], import_path: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from sr_engine.engine import SREngine
@@ -109,7 +109,9 @@ class AsyncSREngine:
             with self._open_lock:
                 self._open -= 1
 
-    async def events(self, request: UpscaleRequest) -> AsyncIterator[Progress | UpscaleResult]:
+    async def events(
+        self, request: UpscaleRequest
+    ) -> AsyncGenerator[Progress | UpscaleResult, None]:
         """Upscale one picture and yield its events, its result last.
 
         Closing the iterator early takes the request out of the engine within one batch.

@@ -13,8 +13,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sr_engine.alpha import upscale_alpha
+from sr_engine.encoding import encode_image, measure_consistency
 from sr_engine.errors import InvalidParameter, ModelLoadError, NullscaleError
-from sr_engine.image_io import OutputFormat, decode_image, encode_image, measure_consistency
+from sr_engine.image_io import OutputFormat, decode_image
 from sr_engine.request import Consistency, UpscaleParams, Value
 
 if TYPE_CHECKING:
@@ -182,7 +184,7 @@ def plan_jobs(inputs: list[Path], output: Path) -> list[Job]:
 def _upscale_file(engine: "SREngine", job: Job, params: UpscaleParams) -> str:
     """Upscale one file; return the line that sums it up."""
     output_format = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
-    image = decode_image(job.source.read_bytes(), scale=params.scale, output_format=output_format)
+    source = decode_image(job.source.read_bytes(), scale=params.scale, output_format=output_format)
     started = time.monotonic()
     columns = (
         TextColumn("{task.description}"),
@@ -193,12 +195,13 @@ def _upscale_file(engine: "SREngine", job: Job, params: UpscaleParams) -> str:
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task(job.source.name, total=params.num_inference_steps)
         result = engine.upscale(
-            image, params, on_step=lambda event: progress.update(bar, completed=event.step)
+            source.samples, params, on_step=lambda event: progress.update(bar, completed=event.step)
         )
-    encoded = encode_image(result.image, output_format)
+    alpha = None if source.alpha is None else upscale_alpha(source.alpha, params.scale)
+    encoded = encode_image(result.image, output_format, alpha=alpha)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     job.target.write_bytes(encoded)
-    found = measure_consistency(encoded, image, reachable=result.consistency.reachable)
+    found = measure_consistency(encoded, source, reachable=result.consistency.reachable)
     height, width, _ = result.image.shape
     return (
         f"{job.source} → {job.target}  {width}×{height}  seed {result.seed}  "

@@ -236,7 +236,8 @@ class SREngine:
             if job.variant is Variant.FLOAT32 or self.model.info.dtype == "float32":
                 events.append(failure_of(request_id, err))
             else:
-                logger.warning("request %s: %s; once more in float32", request_id, err)
+                extra = {"request_id": request_id}
+                logger.warning("request %s: %s; once more in float32", request_id, err, extra=extra)
                 self._queue(job.in_float32(self.model.info))
         except torch.OutOfMemoryError as err:
             job = self._jobs[request_id]

@@ -5,7 +5,8 @@ NullscaleError
 │   └── PromptUnsupported   a prompt was given and the model has no text encoder
 ├── InvalidImage            bytes that do not decode to a picture we accept
 │   ├── UnsupportedImageType
-│   └── ImageTooLarge
+│   ├── ImageTooLarge
+│   └── TransparencyUnsupported  not opaque, and the output format has no alpha
 ├── ModelLoadError          the checkpoint cannot be found, read or used
 └── EngineError
     ├── EngineDead          the engine's thread has ended; nothing more will be done
@@ -55,6 +56,10 @@ class UnsupportedImageType(InvalidImage):
 
 class ImageTooLarge(InvalidImage):
     """More pixels, in or out, than the limit allows."""
+
+
+class TransparencyUnsupported(InvalidImage):
+    """The picture is not opaque, and the answer's format knows no transparency."""
 
 
 class ModelLoadError(NullscaleError):

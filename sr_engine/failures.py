@@ -29,11 +29,13 @@ def failure_of(request_id: str, err: Exception) -> RequestFailure:
     """
     if isinstance(err, NullscaleError):
         return RequestFailure(request_id, err.with_traceback(None))
+    extra = {"request_id": request_id}
     if isinstance(err, torch.OutOfMemoryError | MemoryError):
-        logger.error("request %s does not fit in memory: %s", request_id, err)
+        logger.error("request %s does not fit in memory: %s", request_id, err, extra=extra)
         error: EngineError = OutOfMemory("the device has no room for this request")
     else:
-        logger.error("request %s failed in the model", request_id, exc_info=err)
+        text = "request %s failed in the model"
+        logger.error(text, request_id, exc_info=err, extra=extra)
         error = EngineError("the model failed on this request")
     error.__cause__ = err.with_traceback(None)
     return RequestFailure(request_id, error)

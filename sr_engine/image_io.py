@@ -1,19 +1,26 @@
-"""Bytes to 8-bit sRGB samples and back: the only place where a file format is known."""
+"""Bytes to upright 8-bit sRGB samples: who may be decoded, and what it comes to."""
 
 import io
-import math
 import struct
 import zlib
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
-from PIL import Image, ImageCms, PngImagePlugin
+from jaxtyping import UInt8
+from PIL import Image, ImageFile
 
-from sr_engine.errors import ImageTooLarge, InvalidImage, UnsupportedImageType
+from sr_engine.alpha import premultiply
+from sr_engine.colour import to_srgb
+from sr_engine.errors import (
+    ImageTooLarge,
+    InvalidImage,
+    TransparencyUnsupported,
+    UnsupportedImageType,
+)
+from sr_engine.image_metadata import kept_exif, kept_xmp, upright_turn
 from sr_engine.operators import output_side
-from sr_engine.request import Consistency
+from sr_engine.pixels import read_pixels
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 
@@ -23,18 +30,10 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 # A thin picture costs by its side, not by its pixels, since no canvas is thinner than the model's
 # multiple. WebP files themselves end at 16383 px.
 MAX_SIDE_PX: dict[OutputFormat, int] = {"png": 32768, "jpeg": 32768, "webp": 16383}
-JPEG_QUALITY = 95
+# A progressive JPEG's scans each cost a pass over all its pixels and next to no bytes; real ones
+# have about ten. What follows the picture in the file, as a phone's film, holds some by chance.
+MAX_SCANS = 1000
 
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 # What Pillow's decoders are known to raise on broken files.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error)
 
@@ -47,14 +46,33 @@ class ImageLimits:
     max_output_pixels: int = 8192**2
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceImage:
+    """A decoded picture, upright.
+
+    Attributes:
+        samples: 8-bit sRGB [h, w, 3], multiplied by alpha where there is one.
+        alpha: [h, w]; None where every pixel is opaque.
+        exif: what may be written into the answer, its orientation reset; None: the file has none.
+        xmp: the same.
+        bit_depth: of the file's samples, 8 or 16; those here always have 8.
+    """
+
+    samples: UInt8[np.ndarray, "h w 3"]
+    alpha: UInt8[np.ndarray, "h w"] | None
+    exif: bytes | None
+    xmp: bytes | None
+    bit_depth: int
+
+
 def decode_image(
     data: bytes,
     limits: ImageLimits | None = None,
     *,
     scale: float = 1.0,
     output_format: OutputFormat = "png",
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Decode a PNG, JPEG or WebP file to upright 8-bit sRGB samples.
+) -> SourceImage:
+    """Decode a PNG, JPEG or WebP file to upright 8-bit sRGB samples and alpha.
 
     Sizes are judged by the file's header, before any pixel is decoded. An ICC profile is applied,
     16 bits are scaled to 8, palettes, grey and CMYK are converted. ``scale`` and ``output_format``
@@ -63,12 +81,15 @@ def decode_image(
     Raises:
         UnsupportedImageType: another type of file.
         ImageTooLarge: more pixels, in or out, than ``limits`` or the output format allow.
-        InvalidImage: broken, empty, animated, or not opaque.
+        TransparencyUnsupported: it is not opaque and the output format knows no transparency.
+        InvalidImage: broken, empty or animated.
     """
     _check_type(data)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, limits or ImageLimits(), scale, output_format)
+            if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+                raise InvalidImage("the file holds too many scans")
             # A phone's JPEG may carry a depth map as a second frame (MPO); the first is the photo.
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise InvalidImage("the file holds more than one frame")
@@ -76,58 +97,31 @@ def decode_image(
                 image.verify()
         # `verify` leaves nothing to load from, so the file is opened again.
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            image.load()
-            return np.array(_to_srgb(_upright(image)))
+            return _read(image, data, output_format)
     except Image.DecompressionBombError as err:
         raise ImageTooLarge("the image has too many pixels") from err
     except _BROKEN as err:
         raise InvalidImage("the file is broken and cannot be decoded") from err
 
 
-def encode_image(
-    image: UInt8[np.ndarray, "h w 3"],
-    output_format: OutputFormat = "png",
-    quality: int | None = None,
-) -> bytes:
-    """Encode 8-bit sRGB samples.
-
-    ``quality``, 1 to 100, is read for JPEG (95 when None) and WebP (lossless when None).
-    """
-    buffer = io.BytesIO()
-    picture = Image.fromarray(image)
-    match output_format:
-        case "png":
-            tag = PngImagePlugin.PngInfo()
-            tag.add(b"sRGB", b"\x00")
-            # Level 1 takes a fifth of the default's time for files about a quarter larger.
-            picture.save(buffer, "PNG", compress_level=1, pnginfo=tag)
-        case "jpeg":
-            # Full-resolution colour: halving it would undo part of the upscaling.
-            picture.save(buffer, "JPEG", quality=quality or JPEG_QUALITY, subsampling=0)
-        case "webp":
-            # The fastest setting: the default takes ten times as long.
-            lossless = quality is None
-            picture.save(buffer, "WEBP", lossless=lossless, quality=quality or 20, method=0)
-    return buffer.getvalue()
-
-
-def measure_consistency(
-    encoded: bytes, image: UInt8[np.ndarray, "h w 3"], *, reachable: bool
-) -> Consistency:
-    """Scale an encoded answer down with Pillow's own bicubic filter and compare with its input.
-
-    ``reachable`` is passed on: only the engine knows it.
-    """
-    height, width, _ = image.shape
-    with Image.open(io.BytesIO(encoded), formats=FORMATS) as decoded:
-        small = decoded.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-    error = np.asarray(small).astype(np.int32) - image
-    mse = float(np.mean(error.astype(np.float64) ** 2))
-    return Consistency(
-        exact=mse == 0,
-        exact_share=float(np.mean(error == 0)),
-        reachable=reachable,
-        psnr_db=None if mse == 0 else 10 * math.log10(255**2 / mse),
+def _read(image: ImageFile.ImageFile, data: bytes, output_format: OutputFormat) -> SourceImage:
+    pixels = read_pixels(image, data)
+    if pixels.alpha is not None and output_format == "jpeg":
+        raise TransparencyUnsupported("the image is not opaque, and JPEG knows no transparency")
+    srgb = to_srgb(pixels.colour, image.info.get("icc_profile"))
+    alpha = None if pixels.alpha is None else Image.fromarray(pixels.alpha)
+    turn = upright_turn(image)
+    if turn is not None:
+        srgb = srgb.transpose(turn)
+        alpha = alpha and alpha.transpose(turn)
+    samples = np.array(srgb)
+    plane = None if alpha is None else np.array(alpha)
+    return SourceImage(
+        samples=samples if plane is None else premultiply(samples, plane),
+        alpha=plane,
+        exif=kept_exif(image),
+        xmp=kept_xmp(image),
+        bit_depth=pixels.bit_depth,
     )
 
 
@@ -160,54 +154,3 @@ def _check_size(
             f"the result would have {wide} × {high} pixels; a side of a {output_format} has at "
             f"most {MAX_SIDE_PX[output_format]}"
         )
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn the picture as its EXIF orientation says; broken EXIF data says nothing."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
-    except (*_BROKEN, TypeError, KeyError):
-        return image
-    # EXIF holds whatever its writer liked: text and fractions are no keys of the table.
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Convert any mode that the three decoders produce to RGB, and any profile to sRGB."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I"):
-        # Pillow's own conversion clips at 255 instead of scaling.
-        if "transparency" in image.info:
-            raise InvalidImage("transparency is not supported")
-        image = Image.fromarray(_to_8_bits(np.asarray(image)))
-    elif image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        if rgba.getchannel("A").getextrema()[0] != 255:
-            raise InvalidImage("transparency is not supported")
-        image = rgba.convert("RGB")
-    elif image.mode not in ("L", "CMYK"):
-        image = image.convert("RGB")
-    rgb = image.convert("RGB")
-    return rgb if profile is None else _apply_profile(image, rgb, profile)
-
-
-def _to_8_bits(samples: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
-    """Scale 16-bit samples, 0 to 65535, to the nearest of 256 levels."""
-    return ((samples.astype(np.uint32) + 128) // 257).clip(0, 255).astype(np.uint8)
-
-
-def _apply_profile(image: Image.Image, plain: Image.Image, profile: bytes) -> Image.Image:
-    """Convert to sRGB; return ``plain``, the picture without it, where the profile is no use."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = ImageCms.profileToProfile(
-            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, *_BROKEN):
-        return plain
-    if converted is None:
-        return plain
-    # sRGB by another vendor moves samples by a level; such a photo must come back as it was sent.
-    moved = np.abs(np.asarray(converted).astype(np.int16) - np.asarray(plain).astype(np.int16))
-    return converted if moved.max() > 1 else plain

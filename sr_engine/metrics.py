@@ -67,19 +67,19 @@ class PrometheusRecorder:
         return lambda value, **given: (made.labels(**given) if given else made).observe(value)
 
 
-def _forgiving(make: Callable[..., Record]) -> Callable[..., Record]:
+def forgiving(make: Callable[..., Record]) -> Callable[..., Record]:
     """Make instruments that never fail: no picture is lost to a count."""
 
     def made(*args: object) -> Record:
         record = make(*args)
 
-        def forgiving(value: float, **labels: str) -> None:
+        def careful(value: float, **labels: str) -> None:
             try:
                 record(value, **labels)
             except Exception:
                 logger.exception("a metric could not be recorded")
 
-        return forgiving
+        return careful
 
     return made
 
@@ -88,8 +88,8 @@ class Metrics:
     """The engine's instruments."""
 
     def __init__(self, recorder: Recorder) -> None:
-        counter, gauge = _forgiving(recorder.counter), _forgiving(recorder.gauge)
-        histogram = _forgiving(recorder.histogram)
+        counter, gauge = forgiving(recorder.counter), forgiving(recorder.gauge)
+        histogram = forgiving(recorder.histogram)
         self._waiting = gauge("nullscale_waiting_requests", "Requests that wait")
         self._work = gauge("nullscale_work_seconds", "Batched work of all requests that are here")
         self._busy = counter("nullscale_busy_seconds_total", "Time with work at hand")

@@ -45,6 +45,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
         # Ray's workers run at nice 15: beside anything else at work they would hardly advance.
         patch.setenv("RAY_worker_niceness", "0")
+        patch.setenv("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "deployments.proxy.middlewares")
         # Not "auto": that would join whatever cluster this machine ran last.
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
         try:
@@ -146,6 +147,75 @@ async def test_a_picture_over_http(url: str) -> None:
     assert {e["pointer"] for e in refused.json()["errors"]} == {"#/scale", "#/prompt"}
 
 
+async def events_of(
+    http: httpx.AsyncClient, url: str, last: int = 0, most: int = 1000
+) -> list[tuple[int, str]]:
+    """Numbers and names of a job's events, as they come, up to ``most``."""
+    events: list[tuple[int, str]] = []
+    number = 0
+    headers = {"Last-Event-ID": str(last)}
+    async with http.stream("GET", url, headers=headers) as stream:
+        assert stream.status_code == 200
+        async for line in stream.aiter_lines():
+            field, _, value = line.partition(": ")
+            if field == "event":
+                name = value
+            elif field == "id":
+                number = int(value)
+            elif not line and number:
+                events.append((number, name))
+                number = 0
+                if len(events) == most:
+                    break
+    return events
+
+
+async def test_a_job_its_events_and_its_end(url: str) -> None:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        files, fields = {"image": ("photo.png", photo())}, {"seed": "5", "num_inference_steps": "6"}
+        made = await http.post(
+            "/v1/upscale", files=files, data=fields, headers={"Prefer": "respond-async"}
+        )
+        assert made.status_code == 202, made.text
+        job = made.json()
+        # A reader that goes away after two events, and comes back.
+        first = await events_of(http, job["events_url"], most=2)
+        rest = await events_of(http, job["events_url"], last=first[-1][0])
+        whole = await events_of(http, job["events_url"])
+        assert [number for number, _ in first + rest] == sorted({n for n, _ in first + rest})
+        assert [e for e in first + rest if e[1] != "preview"] == [
+            e for e in whole if e[1] != "preview"
+        ]
+        names = [name for _, name in first + rest]
+        assert names.count("step") == 6 and names[-1] == "done"
+        result = await http.get(job["result_url"])
+        direct = await post(http, **fields)
+        assert_same_picture(result.content, direct.content)
+        assert (await http.delete(f"/v1/jobs/{job['id']}")).status_code == 200
+        gone = await http.get(job["result_url"])
+        assert (gone.status_code, gone.json()["code"]) == (410, "job_expired")
+        missing = await http.get("/v1/jobs/none")
+        assert (missing.status_code, missing.json()["code"]) == (404, "job_not_found")
+
+
+async def test_a_cancelled_job_leaves_the_workers(url: str) -> None:
+    async with httpx.AsyncClient(base_url=url, timeout=60) as http:
+        files = {"image": ("photo.png", photo(60, 60))}
+        jobs = []
+        for _ in range(8):
+            made = await http.post(
+                "/v1/upscale",
+                files=files,
+                # Many minutes each: with them in the way nothing else would end.
+                data={"num_inference_steps": "1000", "async": "true"},
+            )
+            jobs.append(made.json())
+        await events_of(http, jobs[0]["events_url"], most=3)
+        for job in jobs:
+            assert (await http.delete(f"/v1/jobs/{job['id']}")).json()["status"] == "cancelled"
+        assert (await post(http, num_inference_steps="2")).status_code == 200
+
+
 def pixels(png: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(png)) as image:
         return np.asarray(image).astype(int)
@@ -159,7 +229,7 @@ def assert_same_picture(png: bytes, other: bytes) -> None:
 
 async def test_overload_is_refused_and_absent_clients_are_forgotten(url: str) -> None:
     (application,) = yaml.safe_load(CONFIG.read_text())["applications"]
-    upscaler = application["deployments"][1]
+    upscaler = application["deployments"][2]
     taken, queued = upscaler["max_ongoing_requests"], upscaler["max_queued_requests"]
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=httpx.Limits()) as http:
         # Each of these keeps a replica busy for a minute: some are refused, for want of a place in

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from fake_service import LIMITS, client, picture, pointers, problem, send
 from fake_upscaler import FakeUpscaler
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,29 +19,9 @@ from PIL import Image
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from deployments.ingress import Ingress
-from deployments.openapi import FORM_FIELDS
-from deployments.schemas import Limits, ProblemDetails
+from deployments.openapi import FORM_FIELDS, REQUEST_FIELDS
 from sr_engine.errors import EngineDead, EngineError, InvalidParameter, InvalidResult
 from sr_engine.request import UpscaleParams
-
-LIMITS = Limits(max_input_pixels=4096, max_output_pixels=65536, max_body_bytes=100_000)
-
-
-def client(upscaler: FakeUpscaler, *, timeout_s: float = 30.0) -> httpx.AsyncClient:
-    app = Ingress(upscaler, LIMITS, timeout_s).__serve_build_asgi_app__()
-    # Starlette raises an unexpected error again once it has answered.
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://test")
-
-
-def picture(kind: str = "PNG", *, flat: bool = False, size: tuple[int, int] = (8, 6)) -> bytes:
-    samples = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    if flat:
-        samples[:] = 77
-    buffer = io.BytesIO()
-    Image.fromarray(samples).save(buffer, kind)
-    return buffer.getvalue()
 
 
 async def post(
@@ -52,29 +33,7 @@ async def post(
     **fields: Any,
 ) -> httpx.Response:
     async with client(upscaler, timeout_s=timeout_s) as http:
-        return await http.post(
-            "/v1/upscale",
-            files={"image": ("photo.png", picture() if image is None else image)},
-            data=fields,
-            headers=headers,
-        )
-
-
-def problem(response: httpx.Response, status: int, code: str) -> ProblemDetails:
-    assert (response.status_code, response.headers["content-type"]) == (
-        status,
-        "application/problem+json",
-    ), response.text
-    details = ProblemDetails.model_validate_json(response.content, strict=True)
-    assert (details.status, details.code) == (status, code)
-    assert details.title and details.detail and details.request_id
-    for secret in ("Traceback", ".py", "/site-packages", "Error"):
-        assert secret not in response.text
-    return details
-
-
-def pointers(details: ProblemDetails) -> set[str]:
-    return {error.pointer for error in details.errors}
+        return await send(http, image, headers, **fields)
 
 
 async def test_a_picture_comes_back_upscaled() -> None:
@@ -203,6 +162,9 @@ BAD_FIELDS = {
     "strength": ["0", "1.5", "nan"],
     "output_format": ["gif", "PNG", ""],
     "output_quality": ["0", "101", "9.5"],
+    "metadata": ["all", "", "true"],
+    "deadline_s": ["0", "-1", "nan", "1e9"],
+    "async": ["1", "yes", ""],
     "image_url": ["http://127.0.0.1/"],
     "a/b~c": ["1"],
 }
@@ -224,14 +186,16 @@ async def test_every_bad_field_is_named_at_once() -> None:
     assert pointers(details) == {"#/scale", "#/eta", "#/colour", "#/seed"}
 
 
-NUMBERS = [name for name, schema in FORM_FIELDS.items() if schema["type"] in ("number", "integer")]
+NUMBERS = [
+    name
+    for name, schema in FORM_FIELDS.items()
+    if schema["type"] in ("number", "integer") and name not in REQUEST_FIELDS
+]
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.sampled_from(NUMBERS), st.floats() | st.integers(-(2**33), 2**33).map(float))
 def test_documented_ranges_are_the_enforced_ones(name: str, value: float) -> None:
-    if name == "output_quality":
-        return
     schema = FORM_FIELDS[name]
     ranges = schema.get("anyOf", [schema])
     documented = any(
@@ -253,7 +217,7 @@ def test_documented_ranges_are_the_enforced_ones(name: str, value: float) -> Non
 
 def test_the_form_has_every_parameter() -> None:
     parameters = set(UpscaleParams.__dataclass_fields__)
-    assert set(FORM_FIELDS) == parameters | {"output_format", "output_quality"}
+    assert set(FORM_FIELDS) == parameters | set(REQUEST_FIELDS)
 
 
 async def test_prompts_need_a_model_that_takes_them() -> None:
@@ -357,21 +321,21 @@ def dead() -> ActorDiedError:
     return ActorDiedError()
 
 
-async def test_a_lost_replica_is_retried_once_with_the_same_seed() -> None:
-    upscaler = FakeUpscaler(dead())
+async def test_a_lost_replica_is_retried_with_the_same_seed() -> None:
+    upscaler = FakeUpscaler(dead(), dead())
     response = await post(upscaler)
     assert response.status_code == 200
-    first, second = upscaler.calls
-    assert first["params"] == second["params"]
+    first, second, third = upscaler.calls
+    assert first["params"] == second["params"] == third["params"]
     assert str(first["params"]["seed"]) == response.headers["x-seed"]
 
 
 @pytest.mark.parametrize("error", [dead(), EngineDead("stopped")], ids=["replica", "engine"])
-async def test_two_lost_replicas_are_a_503(error: Exception) -> None:
-    upscaler = FakeUpscaler(error, error)
+async def test_three_lost_replicas_are_a_503(error: Exception) -> None:
+    upscaler = FakeUpscaler(error, error, error)
     response = await post(upscaler)
     details = problem(response, 503, "replica_lost")
-    assert details.retryable and len(upscaler.calls) == 2
+    assert details.retryable and len(upscaler.calls) == 3
     assert int(response.headers["retry-after"]) > 0
 
 
@@ -474,13 +438,20 @@ async def test_unknown_routes_and_methods_are_problems() -> None:
         response = await http.get("/v1/upscale")
         problem(response, 405, "method_not_allowed")
         assert response.headers["allow"] == "POST"
+        response = await http.post("/v1/jobs/a")
+        problem(response, 405, "method_not_allowed")
+        assert response.headers["allow"] == "DELETE, GET"
 
 
 async def test_the_openapi_document_is_whole() -> None:
     async with client(FakeUpscaler()) as http:
         document = (await http.get("/openapi.json")).json()
         assert (await http.get("/docs")).status_code == 200
-    assert set(document["paths"]) == {"/v1/upscale", "/v1/models", "/livez", "/readyz"}
+    job = "/v1/jobs/{job_id}"
+    assert set(document["paths"]) == {
+        *("/v1/upscale", "/v1/models", job, f"{job}/result", f"{job}/events"),
+        *("/livez", "/readyz"),
+    }
     operation = document["paths"]["/v1/upscale"]["post"]
     form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(form["properties"]) == {"image", *FORM_FIELDS}
@@ -493,3 +464,81 @@ async def test_the_openapi_document_is_whole() -> None:
         node = document
         for step in reference.removeprefix("#/").split("/"):
             node = node[step]
+
+
+async def test_a_slow_body_is_cut_off() -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        await asyncio.sleep(30)
+        yield b""
+
+    impatient = LIMITS.model_copy(update={"body_timeout_s": 0.05})
+    async with client(FakeUpscaler(), limits=impatient) as http:
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        response = await http.post("/v1/upscale", content=slow(), headers=headers)
+    assert problem(response, 408, "body_timeout").retryable
+    assert response.headers["connection"] == "close"
+
+
+async def test_overload_is_refused_before_the_body_is_read() -> None:
+    upscaler = FakeUpscaler()
+    hurried = LIMITS.model_copy(update={"max_wait_s": 0.2})
+
+    async def unread() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    async with client(upscaler, limits=hurried) as http:
+        upscaler.delay_s = 0.1
+        assert (await send(http)).status_code == 200
+        upscaler.delay_s = 30
+        waiting = [asyncio.create_task(send(http)) for _ in range(5)]
+        while len(upscaler.calls) < 6:
+            await asyncio.sleep(0.01)
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        response = await http.post("/v1/upscale", content=unread(), headers=headers)
+        assert problem(response, 503, "overloaded").retryable
+        assert int(response.headers["retry-after"]) > 0
+        assert response.headers["connection"] == "close"
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        upscaler.delay_s = 0
+        assert (await send(http)).status_code == 200
+
+
+async def test_the_clients_deadline_holds_and_the_servers_caps_it() -> None:
+    upscaler = FakeUpscaler(delay_s=30)
+    problem(await post(upscaler, deadline_s="0.05"), 504, "deadline_exceeded")
+    problem(await post(upscaler, deadline_s="86400", timeout_s=0.05), 504, "deadline_exceeded")
+    assert upscaler.upscale.responses[1].cancelled
+
+
+async def test_retries_have_a_budget() -> None:
+    upscaler = FakeUpscaler(*[dead()] * 1000)
+    async with client(upscaler) as http:
+        for _ in range(100):
+            problem(await send(http), 503, "replica_lost")
+    # 64 retries at once, and one for every five requests.
+    assert 64 + 100 <= len(upscaler.calls) <= 64 + 20 + 100
+
+
+async def test_transparency_and_metadata() -> None:
+    rgba = Image.new("RGBA", (6, 4), (200, 100, 50, 128))
+    exif = Image.Exif()
+    exif[0x010E] = "a picture of tests"
+    buffer = io.BytesIO()
+    rgba.save(buffer, "PNG", exif=exif)
+    async with client(FakeUpscaler()) as http:
+        for metadata in ("strip", "keep"):
+            response = await send(http, buffer.getvalue(), metadata=metadata)
+            assert response.headers["x-bit-depth"] == "8"
+            with Image.open(io.BytesIO(response.content)) as answer:
+                assert (answer.mode, answer.size) == ("RGBA", (24, 16))
+                assert (0x010E in answer.getexif()) == (metadata == "keep")
+                samples = np.asarray(answer).astype(int)
+            assert np.abs(samples - [200, 100, 50, 128]).max() <= 1
+        details = problem(
+            await send(http, buffer.getvalue(), output_format="jpeg"), 422, "invalid_image"
+        )
+        assert pointers(details) == {"#/image"}

@@ -71,15 +71,16 @@ def test_every_key_is_known(name: str) -> None:
         (("applications", 0), "route"),
         (("applications", 0, "args"), "models"),
         (("applications", 0, "args", "limits"), "max_pixels"),
-        (("applications", 0, "deployments", 1), "max_ongoing_request"),
-        (("applications", 0, "deployments", 1, "autoscaling_config"), "max_replica"),
-        (("applications", 0, "deployments", 1, "ray_actor_options"), "num_gpu"),
-        (("applications", 0, "deployments", 1, "ray_actor_options", "runtime_env"), "env_var"),
+        (("applications", 0, "args", "jobs"), "keep"),
+        (("applications", 0, "deployments", 2), "max_ongoing_request"),
+        (("applications", 0, "deployments", 2, "autoscaling_config"), "max_replica"),
+        (("applications", 0, "deployments", 2, "ray_actor_options"), "num_gpu"),
+        (("applications", 0, "deployments", 2, "ray_actor_options", "runtime_env"), "env_var"),
     ],
 )
 def test_a_typo_is_found(where: tuple[str | int, ...], typo: str) -> None:
     config: Any = copy.deepcopy(load("serve_config.yaml"))
-    config["applications"][0]["deployments"][1]["ray_actor_options"]["runtime_env"] = {}
+    config["applications"][0]["deployments"][2]["ray_actor_options"]["runtime_env"] = {}
     node = config
     for step in where:
         node = node[step]
@@ -105,6 +106,8 @@ def test_slots_and_deadlines_fit(name: str) -> None:
     assert upscaler["max_ongoing_requests"] > args.max_active
     assert upscaler["max_queued_requests"] > 0
     assert ingress["max_ongoing_requests"] > upscaler["max_ongoing_requests"]
+    assert args.jobs.max_running < upscaler["max_queued_requests"]
+    assert deployments(config)["Jobs"]["num_replicas"] == 1
     # It would cut event streams, and leave the GPU busy.
     assert "request_timeout_s" not in config["http_options"]
 
@@ -116,7 +119,8 @@ def test_production_uses_whole_gpus_and_drains() -> None:
     assert deployments(config)["Upscaler"]["ray_actor_options"]["num_gpus"] == 1
     for deployment in deployments(config).values():
         assert deployment["graceful_shutdown_timeout_s"] > args.upscale_timeout_s
-        assert deployment["autoscaling_config"]["max_replicas"] > 1
+        if deployment["name"] != "Jobs":
+            assert deployment["autoscaling_config"]["max_replicas"] > 1
 
 
 def test_the_laptops_file_fits_two_cores_and_stays_on_loopback() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from sr_engine.errors import ImageTooLarge, InvalidImage, UnsupportedImageType
-from sr_engine.image_io import ImageLimits, decode_image, encode_image, measure_consistency
+from sr_engine.image_io import ImageLimits, decode_image
 
 
 def noise(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -51,19 +51,19 @@ def png(
 def test_lossless_rgb_comes_back_as_it_is(kind: str, size: tuple[int, int]) -> None:
     picture = noise(*size)
     data = saved(Image.fromarray(picture), kind, lossless=True)
-    np.testing.assert_array_equal(decode_image(data), picture)
+    np.testing.assert_array_equal(decode_image(data).samples, picture)
 
 
 def test_jpeg_is_pillows_own_decoding() -> None:
     data = saved(Image.fromarray(noise(24, 16)), "JPEG", quality=80)
     expected = np.asarray(Image.open(io.BytesIO(data)))
-    np.testing.assert_array_equal(decode_image(data), expected)
+    np.testing.assert_array_equal(decode_image(data).samples, expected)
 
 
 def test_16_bits_are_scaled_not_clipped() -> None:
     deep = np.arange(0, 65536, 257 * 5, dtype=np.uint16).reshape(4, 13)
     deep[0, 1] = 40000
-    grey = decode_image(saved(Image.fromarray(deep)))
+    grey = decode_image(saved(Image.fromarray(deep))).samples
     np.testing.assert_array_equal(grey[..., 0], np.rint(deep / 257))
     assert (grey[..., 0] == grey[..., 1]).all()
 
@@ -71,7 +71,7 @@ def test_16_bits_are_scaled_not_clipped() -> None:
 def test_16_bit_colour_is_scaled_to_a_level() -> None:
     samples = np.array([[[65535, 40000, 257]]], dtype=">u2")
     data = png(1, 1, bit_depth=16, rows=b"\0" + samples.tobytes())
-    np.testing.assert_allclose(decode_image(data)[0, 0], [255, 155.6, 1], atol=1)
+    np.testing.assert_allclose(decode_image(data).samples[0, 0], [255, 155.6, 1], atol=0.5)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "LA", "RGBA"])
@@ -79,19 +79,7 @@ def test_other_modes_become_the_colours_pillow_shows(mode: str) -> None:
     image = Image.fromarray(noise(9, 5)).convert(mode)
     data = saved(image, "JPEG" if mode == "CMYK" else "PNG")
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    np.testing.assert_array_equal(decode_image(data), expected)
-
-
-@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "I;16"])
-def test_transparency_is_refused(mode: str) -> None:
-    if mode == "P":
-        data = saved(Image.new("P", (2, 2)), transparency=0)
-    elif mode == "I;16":
-        data = png(1, 1, chunk(b"tRNS", b"\0\1"), bit_depth=16, colour=0, rows=b"\0\0\1")
-    else:
-        data = saved(Image.new(mode, (2, 2)))
-    with pytest.raises(InvalidImage, match="transparency"):
-        decode_image(data)
+    np.testing.assert_array_equal(decode_image(data).samples, expected)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -110,14 +98,14 @@ def test_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(turns[orientation](upright)))
-    np.testing.assert_array_equal(decode_image(saved(stored, exif=exif)), upright)
+    np.testing.assert_array_equal(decode_image(saved(stored, exif=exif)).samples, upright)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 def test_broken_orientation_is_ignored() -> None:
     picture = noise(3, 2)
     data = saved(Image.fromarray(picture), exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01broken")
-    np.testing.assert_array_equal(decode_image(data), picture)
+    np.testing.assert_array_equal(decode_image(data).samples, picture)
 
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -128,7 +116,7 @@ LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
 def test_profiles_that_say_nothing_change_nothing(profile: bytes) -> None:
     picture = noise(6, 6)
     data = saved(Image.fromarray(picture), icc_profile=profile)
-    np.testing.assert_array_equal(decode_image(data), picture)
+    np.testing.assert_array_equal(decode_image(data).samples, picture)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -138,7 +126,7 @@ def test_a_profile_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     red = Image.new("RGB", (2, 2), (250, 5, 5))
-    decoded = decode_image(saved(red, icc_profile=swapped, exif=exif))
+    decoded = decode_image(saved(red, icc_profile=swapped, exif=exif)).samples
     np.testing.assert_allclose(decoded, np.broadcast_to([5, 250, 5], (2, 2, 3)), atol=2)
 
 
@@ -205,7 +193,7 @@ def test_a_phones_second_picture_is_left_alone() -> None:
     frames = [Image.fromarray(noise(16, 16, seed=i)) for i in range(2)]
     data = saved(frames[0], "MPO", save_all=True, append_images=frames[1:])
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-    np.testing.assert_array_equal(decode_image(data), expected)
+    np.testing.assert_array_equal(decode_image(data).samples, expected)
 
 
 def test_sizes_are_judged_by_the_header() -> None:
@@ -226,7 +214,7 @@ def test_pillows_own_bomb_limit_counts_too() -> None:
 def test_output_size_is_limited() -> None:
     data = saved(Image.fromarray(noise(10, 20)))
     limits = ImageLimits(max_input_pixels=200, max_output_pixels=27 * 54)
-    assert decode_image(data, limits, scale=2.7).shape == (10, 20, 3)
+    assert decode_image(data, limits, scale=2.7).samples.shape == (10, 20, 3)
     with pytest.raises(ImageTooLarge, match="the result would have"):
         decode_image(data, limits, scale=2.8)
 
@@ -235,7 +223,8 @@ def test_output_size_is_limited() -> None:
 def test_output_must_fit_its_format(kind: str, longest: int) -> None:
     largest = longest // 16
     fits, too_wide = (saved(Image.fromarray(noise(1, w))) for w in (largest, largest + 1))
-    assert decode_image(fits, scale=16, output_format=kind).shape[1] == largest
+    fitting = decode_image(fits, scale=16, output_format=kind)
+    assert fitting.samples.shape[1] == largest
     with pytest.raises(ImageTooLarge, match=f"at most {longest}"):
         decode_image(too_wide, scale=16, output_format=kind)
 
@@ -248,53 +237,7 @@ def test_damaged_files_are_decoded_or_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 5))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     try:
-        picture = decode_image(bytes(damaged))
+        picture = decode_image(bytes(damaged)).samples
     except InvalidImage:
         return
     assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
-
-
-@pytest.mark.parametrize("kind", ["png", "webp"])
-def test_lossless_answers_hold_every_sample(kind: str) -> None:
-    picture = noise(31, 17)
-    encoded = encode_image(picture, kind)
-    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(encoded))), picture)
-    np.testing.assert_array_equal(decode_image(encoded), picture)
-
-
-def test_png_says_that_it_is_srgb() -> None:
-    assert b"sRGB" in encode_image(noise(2, 2))
-
-
-@pytest.mark.parametrize("kind", ["jpeg", "webp"])
-def test_quality_is_read(kind: str) -> None:
-    picture = noise(64, 64)
-    assert len(encode_image(picture, kind, 20)) < len(encode_image(picture, kind, 90))
-    assert len(encode_image(picture, kind, 90)) < len(encode_image(picture, kind))
-
-
-def test_consistency_of_an_exact_answer() -> None:
-    answer = noise(40, 24)
-    small = np.asarray(Image.fromarray(answer).resize((6, 10), Image.Resampling.BICUBIC))
-    measured = measure_consistency(encode_image(answer), small, reachable=True)
-    assert measured.exact and measured.exact_share == 1 and measured.psnr_db is None
-
-
-def test_consistency_counts_and_measures_what_is_off() -> None:
-    answer = noise(40, 24)
-    small = np.array(Image.fromarray(answer).resize((6, 10), Image.Resampling.BICUBIC))
-    small[0, 0, 0] += 3 if small[0, 0, 0] < 128 else -3
-    measured = measure_consistency(encode_image(answer), small, reachable=False)
-    assert not measured.exact and not measured.reachable
-    assert measured.exact_share == pytest.approx(1 - 1 / 180)
-    assert measured.psnr_db == pytest.approx(10 * np.log10(255**2 * 180 / 9))
-
-
-def test_consistency_is_that_of_the_encoded_file() -> None:
-    answer = noise(40, 24)
-    small = np.asarray(Image.fromarray(answer).resize((6, 10), Image.Resampling.BICUBIC))
-    coarse = measure_consistency(encode_image(answer, "jpeg", 10), small, reachable=True)
-    fine = measure_consistency(encode_image(answer, "jpeg", 100), small, reachable=True)
-    assert coarse.psnr_db is not None
-    assert not coarse.exact
-    assert fine.psnr_db is None or fine.psnr_db > coarse.psnr_db

@@ -1,0 +1,74 @@
+"""How much work is out, and how soon it will be back."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from deployments.problems import Problem
+
+MEMORY_S = 60.0
+"""Of busy time: what was done before counts for little."""
+
+
+class Backlog:
+    """The work that one ingress replica has sent out, against the rate at which it comes back.
+
+    Work has any unit that is proportional to time. The rate is that of the last busy minute, so it
+    follows the number of replicas, their batches, and what other ingress replicas take of them.
+    Until something has come back nothing is known, and everything is taken.
+    """
+
+    def __init__(self, max_wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_wait_s = max_wait_s
+        self._clock = clock
+        self._seen_s = clock()
+        self._out = 0.0
+        self._requests = 0
+        self._done = 0.0
+        self._busy_s = 0.0
+
+    def check(self) -> None:
+        """Do nothing while what is out will be back in time.
+
+        Raises:
+            Problem: it will not; its `retry_after_s` says when enough of it will be.
+        """
+        excess_s = self.wait_s() - self._max_wait_s
+        if excess_s > 0:
+            raise Problem(
+                "overloaded",
+                "too much work waits already",
+                retry_after_s=max(1.0, excess_s),
+                close=True,
+            )
+
+    def wait_s(self) -> float:
+        """Return the seconds until all that is out will be back."""
+        self._advance()
+        return self._out * self._busy_s / self._done if self._done else 0.0
+
+    @contextmanager
+    def sent(self, work: float) -> Iterator[None]:
+        """Count ``work`` as out; as done, too, where the block does not raise."""
+        self._advance()
+        self._out += work
+        self._requests += 1
+        try:
+            yield
+            self._advance()
+            self._done += work
+        finally:
+            self._advance()
+            self._requests -= 1
+            # Sums of floats leave a rest; with nothing out there is none.
+            self._out = self._out - work if self._requests else 0.0
+
+    def _advance(self) -> None:
+        now_s = self._clock()
+        if self._requests:
+            passed_s = now_s - self._seen_s
+            kept = math.exp(-passed_s / MEMORY_S)
+            self._busy_s = self._busy_s * kept + passed_s
+            self._done *= kept
+        self._seen_s = now_s

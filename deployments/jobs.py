@@ -1,0 +1,199 @@
+"""Asynchronous jobs: one deployment that owns them, their events and their results.
+
+What it holds is in its memory alone. When its node dies, its jobs and results are lost: a client
+sees a 404 and sends the picture again. An ingress replica may come and go.
+"""
+
+import asyncio
+import base64
+import logging
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from deployments import logs
+from deployments.dispatch import Dispatcher, UpscalerHandle
+from deployments.job_store import Idempotency, Job, JobEvent, JobStore
+from deployments.pictures import Picture, make_picture
+from deployments.problems import Problem, details_of
+from deployments.schemas import JobSettings, JobState, JobStatus, Order
+from sr_engine.encoding import encode_image
+from sr_engine.events import Progress, QueuedEvent, StepEvent
+
+logger = logging.getLogger(__name__)
+
+PREVIEW_QUALITY = 70
+AGAIN_S = 2.0
+
+
+class Jobs:
+    """The owner of all jobs. Ingress replicas submit them, ask for them and stream their events."""
+
+    def __init__(self, upscaler: UpscalerHandle, settings: JobSettings) -> None:
+        logs.join_serve()
+        self._dispatcher = Dispatcher(upscaler, settings.timeout_s)
+        self._max_running = settings.max_running
+        self._store = JobStore(settings)
+
+    async def submit(
+        self, order: Order, owner: str, request_id: str, idempotency: Idempotency | None
+    ) -> tuple[JobStatus, bool]:
+        """Take a job, or find the one that came under the same idempotency key.
+
+        Returns:
+            Its status, and whether it is new.
+
+        Raises:
+            Problem: the key came with another request, or there are too many jobs.
+        """
+        job, new = self._store.add(order, owner, request_id, idempotency)
+        if new:
+            self._start_next()
+            if job.state is JobState.QUEUED:
+                job.tell("queued", {"position": self._store.waiting().index(job)})
+        return self._status(job), new
+
+    async def status(self, job_id: str, owner: str) -> JobStatus:
+        """Say how a job stands.
+
+        Raises:
+            Problem: there is none, or no longer.
+        """
+        return self._status(self._store.find(job_id, owner))
+
+    async def cancel(self, job_id: str, owner: str) -> JobStatus:
+        """End a job; one that has ended is forgotten with its result.
+
+        Raises:
+            Problem: there is none, or no longer.
+        """
+        job = self._store.find(job_id, owner)
+        if job.ended:
+            self._store.drop(job)
+        else:
+            if job.task is not None:
+                job.task.cancel()
+            self._end(job, Problem("job_cancelled", "the job was cancelled"))
+        return self._status(job)
+
+    async def result(self, job_id: str, owner: str) -> Picture:
+        """Return a job's picture.
+
+        Raises:
+            Problem: there is none, no longer, or not yet; or what the job ran into.
+        """
+        outcome = self._store.find(job_id, owner).outcome
+        if isinstance(outcome, Picture):
+            return outcome
+        if outcome is None:
+            raise Problem("job_not_finished", "the job is still under way", retry_after_s=1)
+        raise outcome
+
+    async def events(self, job_id: str, owner: str, after: int) -> AsyncIterator[JobEvent]:
+        """Yield a job's events with numbers above ``after``, those to come included.
+
+        Raises:
+            Problem: there is no such job, or no longer.
+        """
+        job = self._store.find(job_id, owner)
+        while True:
+            changed, ended = job.changed, job.ended
+            for event in [event for event in job.events if event.number > after]:
+                after = event.number
+                yield event
+            if ended:
+                return
+            await changed.wait()
+
+    def _start_next(self) -> None:
+        """Hand jobs to the workers while there is room; the rest wait here, where turns count."""
+        room = self._max_running - self._store.running()
+        waiting = self._store.waiting()
+        for job in waiting[:room]:
+            self._store.start(job)
+            job.task = asyncio.create_task(self._carry_out(job))
+        for position, job in enumerate(waiting[max(room, 0) :]):
+            if job.events and job.events[-1].data != {"position": position}:
+                job.tell("queued", {"position": position})
+
+    async def _carry_out(self, job: Job) -> None:
+        assert job.order is not None
+        outcome: Picture | Problem
+        try:
+            outcome = await self._patiently(job, job.order)
+        except Problem as err:
+            outcome = err
+        except Exception:
+            extra = {"request_id": job.request_id}
+            logger.exception("request %s failed", job.request_id, extra=extra)
+            outcome = Problem("internal_error", "the request could not be carried out")
+        self._end(job, outcome)
+
+    async def _patiently(self, job: Job, order: Order) -> Picture:
+        """Carry out a job; where the workers are full or lost it comes again until its time is up.
+
+        Nobody waits at the other end of a connection, so a refusal now is no answer.
+        """
+        while True:
+            try:
+                return await make_picture(
+                    order, self._dispatcher, job.request_id, lambda event: _tell(job, event)
+                )
+            except Problem as err:
+                wait_s = err.retry_after_s or AGAIN_S
+                if not err.retryable or time.time() + wait_s > order.until_s:
+                    raise
+                await asyncio.sleep(wait_s)
+
+    def _end(self, job: Job, outcome: Picture | Problem) -> None:
+        if job.ended:
+            return
+        self._store.end(job, outcome)
+        if isinstance(outcome, Picture):
+            job.tell("done", {"result": f"/v1/jobs/{job.job_id}/result"})
+        else:
+            problem = details_of(outcome, job.request_id).model_dump(mode="json")
+            job.tell("failed", problem)
+        self._start_next()
+
+    def _status(self, job: Job) -> JobStatus:
+        expires_s = self._store.expires_s(job)
+        problem = job.outcome if isinstance(job.outcome, Problem) else None
+        return JobStatus(
+            id=job.job_id,
+            status=job.state,
+            seed=job.seed,
+            request_id=job.request_id,
+            created_at=_time(job.created_s),
+            started_at=None if job.started_s is None else _time(job.started_s),
+            ended_at=None if job.ended_s is None else _time(job.ended_s),
+            expires_at=None if expires_s is None else _time(expires_s),
+            problem=None if problem is None else details_of(problem, job.request_id),
+            result_url=f"/v1/jobs/{job.job_id}/result",
+            events_url=f"/v1/jobs/{job.job_id}/events",
+        )
+
+
+def _tell(job: Job, event: Progress) -> None:
+    if isinstance(event, QueuedEvent):
+        job.tell("queued", {"position": event.position, "eta_s": round(event.eta_s, 3)})
+    elif isinstance(event, StepEvent):
+        step = {"step": event.step, "of": event.of, "eta_s": round(event.eta_s, 3)}
+        job.tell("step", step)
+        if event.preview is not None:
+            job.tell("preview", _preview(event.preview))
+
+
+def _preview(samples: UInt8[np.ndarray, "h w 3"]) -> dict[str, Any]:
+    height, width, _ = samples.shape
+    encoded = encode_image(samples, "jpeg", PREVIEW_QUALITY)
+    image = base64.b64encode(encoded).decode("ascii")
+    return {"image": image, "media_type": "image/jpeg", "width": width, "height": height}
+
+
+def _time(unix_s: float) -> datetime:
+    return datetime.fromtimestamp(unix_s, UTC)

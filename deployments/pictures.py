@@ -1,0 +1,84 @@
+"""From a decoded picture to an encoded one: a replica's work, and the coding around it."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from deployments.dispatch import Dispatcher, OnEvent
+from deployments.schemas import Order, TimingsMs
+from sr_engine.alpha import upscale_alpha
+from sr_engine.encoding import encode_image, measure_consistency
+from sr_engine.operators import output_side
+from sr_engine.request import Consistency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An encoded answer and how it came about.
+
+    Attributes:
+        media_type: of ``encoded``.
+        width: of the picture, px.
+        height: of the picture, px.
+        consistency: of the encoded file.
+    """
+
+    encoded: bytes
+    media_type: str
+    width: int
+    height: int
+    seed: int
+    model: str
+    consistency: Consistency
+    timings: TimingsMs
+
+
+async def make_picture(
+    order: Order, dispatcher: Dispatcher, request_id: str, on_event: OnEvent | None = None
+) -> Picture:
+    """Carry out an order; coding runs beside the event loop.
+
+    Raises:
+        Problem: no replica could do it in time.
+    """
+    sent_s = time.perf_counter()
+    reply = await dispatcher.upscale(order, request_id, on_event)
+    upscaled_s = time.perf_counter()
+    source, alpha = order.source, None
+    if source.alpha is not None:
+        alpha = await asyncio.to_thread(upscale_alpha, source.alpha, order.params.scale)
+    encoded = await asyncio.to_thread(
+        encode_image,
+        reply.image,
+        order.output_format,
+        order.output_quality,
+        alpha=alpha,
+        exif=source.exif if order.keep_metadata else None,
+        xmp=source.xmp if order.keep_metadata else None,
+    )
+    consistency = await asyncio.to_thread(
+        measure_consistency, encoded, source, reachable=reply.reachable
+    )
+    return Picture(
+        encoded=encoded,
+        media_type=f"image/{order.output_format}",
+        width=reply.image.shape[1],
+        height=reply.image.shape[0],
+        seed=reply.seed,
+        model=reply.model,
+        consistency=consistency,
+        timings=TimingsMs(
+            decode=order.decode_ms,
+            queue=1e3 * max(0.0, upscaled_s - sent_s - reply.compute_s),
+            upscale=1e3 * reply.compute_s,
+            encode=1e3 * (time.perf_counter() - upscaled_s),
+        ),
+    )
+
+
+def work_of(order: Order) -> float:
+    """How much work an order is: megapixels of output times steps."""
+    height, width, _ = order.source.samples.shape
+    scale = order.params.scale
+    pixels = output_side(height, scale) * output_side(width, scale)
+    return pixels / 1e6 * order.params.num_inference_steps
