@@ -8,6 +8,8 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deployments.plain_errors import request_id_of
+
 logger = logging.getLogger(__name__)
 
 KEPT_BYTES = 256 * 2**20
@@ -61,7 +63,8 @@ class Resend:
             await self._app(_copy(scope), kept, noticed)
             if started or gone or not keeps:
                 return
-            logger.warning("a replica of the ingress was lost: its request is sent again")
+            extra = {"request_id": request_id_of(scope)}
+            logger.warning("an ingress replica was lost: its request is sent again", extra=extra)
             arrived = iter(tuple(body))
 
             async def again() -> Message:
