@@ -187,9 +187,13 @@ async def run(url: str, options: argparse.Namespace) -> list[Answer]:
     ]
     everything: list[Answer] = []
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=options.deadline, limits=limits) as http:
+    async with httpx.AsyncClient(
+        base_url=url, timeout=options.deadline + 10, limits=limits
+    ) as http:
         known = await known_answers(http)
         for name, seconds, strike in phases:
+            if options.only and name not in options.only:
+                continue
             answers = await under_load(
                 http,
                 known,
@@ -211,6 +215,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=45, help="seconds between two strikes")
     parser.add_argument("--rate", type=float, default=0.5, help="requests a second")
     parser.add_argument("--deadline", type=float, default=120, help="seconds of a request")
+    parser.add_argument("--only", nargs="+", metavar="FAULT", help="of those that are listed")
     options = parser.parse_args()
     args = {
         "model": options.model,
