@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from checkpoints import write_checkpoint
+from marks import CLUSTER
 from ray import serve
 
 from deployments.upscaler import Upscaler, UpscalerArgs
@@ -22,14 +23,7 @@ from deployments.upscaler import Upscaler, UpscalerArgs
 HEARTBEAT_S = 4.0
 DEADLINE_S = 120.0
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.timeout(600),
-    # Ray leaves sockets and log files to the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:.*RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO:FutureWarning"),
-]
+pytestmark = CLUSTER
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +35,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "upscale_timeout_s": DEADLINE_S,
         "heartbeat_limit_s": HEARTBEAT_S,
     }
-    with cluster.service(args) as url:
+    with cluster.service(args, import_path="faulty_app:build_app") as url:
         yield url
 
 
