@@ -29,19 +29,21 @@ export function bicubic(bitmap, width, height) {
   canvas.width = bitmap.width;
   canvas.height = bitmap.height;
   context.drawImage(bitmap, 0, 0);
-  const given = Float32Array.from(context.getImageData(0, 0, bitmap.width, bitmap.height).data);
+  const given = context.getImageData(0, 0, bitmap.width, bitmap.height).data;
   for (let i = 0; i < given.length; i += 4) {
     for (let c = 0; c < 3; c++) given[i + c] *= given[i + 3] / 255;
   }
-  const wide = new Float32Array(width * bitmap.height * 4);
+  // Rounded and clipped between the two passes, as Pillow does.
+  const wide = new Uint8ClampedArray(width * bitmap.height * 4);
   const across = tapsOf(bitmap.width, width);
   for (let y = 0; y < bitmap.height; y++) {
     across.forEach(([first, weights], x) => {
-      const to = 4 * (y * width + x);
-      weights.forEach((weight, k) => {
-        const from = 4 * (y * bitmap.width + first + k);
-        for (let c = 0; c < 4; c++) wide[to + c] += weight * given[from + c];
-      });
+      const from = 4 * (y * bitmap.width + first);
+      for (let c = 0; c < 4; c++) {
+        let sum = 0;
+        for (let k = 0; k < weights.length; k++) sum += weights[k] * given[from + 4 * k + c];
+        wide[4 * (y * width + x) + c] = sum;
+      }
     });
   }
   const result = new ImageData(width, height);

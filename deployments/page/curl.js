@@ -2,6 +2,8 @@
 
 const PLAIN = /^[\w./:-]+$/;
 const quoted = (text) => (PLAIN.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+// -F has a meaning for `@`, `<` and `;`.
+const option = (value) => (PLAIN.test(value) ? "-F" : "--form-string");
 
 /** `fields` are `[name, value]`; a key is named, never shown. */
 export function curlOf({ url, fileName, fields, output, withKey }) {
@@ -10,9 +12,8 @@ export function curlOf({ url, fileName, fields, output, withKey }) {
   const parts = [
     `curl ${quoted(url)}`,
     ...(withKey ? ['-H "Authorization: Bearer $NULLSCALE_KEY"'] : []),
-    `-F ${quoted(`image=@${name}`)}`.replace(/'image=@([\w./:-]+)'/, "image=@$1"),
-    // Unlike -F, it takes a value that begins with @ or < as it stands.
-    ...fields.map(([field, value]) => `--form-string ${field}=${quoted(value)}`),
+    `-F image=@${quoted(name)}`,
+    ...fields.map(([field, value]) => `${option(value)} ${field}=${quoted(value)}`),
     `-o ${quoted(output)}`,
   ];
   return parts.join(" \\\n  ");

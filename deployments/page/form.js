@@ -1,6 +1,6 @@
 // The form: its defaults, its checks, and its fields as the service takes them.
 
-import { megapixels, outputSize } from "./picture.js";
+import { inPixels, outputSize } from "./picture.js";
 import { $, show } from "./view.js";
 
 /** Fill in a model's defaults, and show the fields that it has a use for. */
@@ -36,7 +36,7 @@ function scaleProblem(picture, model) {
   if (!picture || !(scale >= 1)) return "";
   const [width, height] = outputSize(picture.bitmap, scale);
   if (width * height <= most) return "";
-  return `The result would have ${megapixels(width * height)}; ${megapixels(most)} are made.`;
+  return `The result would have ${inPixels(width * height)}; ${inPixels(most)} are made.`;
 }
 
 /** Say how large the result will be. */

@@ -4,7 +4,7 @@ import { Problem, body, call, hasKey, useKey } from "./api.js";
 import { curlOf } from "./curl.js";
 import { eventsOf } from "./events.js";
 import { check, fieldsOf, fillIn, showSizes } from "./form.js";
-import { megabytes, outputSize, readPicture } from "./picture.js";
+import { inBytes, outputSize, readPicture } from "./picture.js";
 import * as view from "./view.js";
 
 const { $, show } = view;
@@ -54,7 +54,7 @@ async function choose(file) {
   $("thumb").src = picture.url;
   show("thumb", true);
   $("drop-text").textContent = file.name;
-  $("file-note").textContent = `${picture.kind}, ${megabytes(file.size)}`;
+  $("file-note").textContent = `${picture.kind}, ${inBytes(file.size)}`;
   view.showStart(picture, null);
   revise();
 }

@@ -13,7 +13,9 @@ export async function readPicture(file, limits) {
   const kind = SIGNATURES.find(([, signature]) => signature.test(head))?.[0];
   if (!kind) throw new Error("This is no PNG, JPEG or WebP file.");
   if (file.size + FORM_BYTES > limits.max_body_bytes) {
-    throw new Error(`The file has ${megabytes(file.size)}; ${megabytes(limits.max_body_bytes)} are taken.`);
+    throw new Error(
+      `The file has ${inBytes(file.size)}; ${inBytes(limits.max_body_bytes)} are taken.`,
+    );
   }
   let bitmap;
   try {
@@ -25,7 +27,7 @@ export async function readPicture(file, limits) {
   if (pixels > limits.max_input_pixels) {
     bitmap.close();
     throw new Error(
-      `The picture has ${megapixels(pixels)}; ${megapixels(limits.max_input_pixels)} are taken.`,
+      `The picture has ${inPixels(pixels)}; ${inPixels(limits.max_input_pixels)} are taken.`,
     );
   }
   return { file, kind, bitmap, url: URL.createObjectURL(file) };
@@ -36,5 +38,9 @@ export function outputSize({ width, height }, scale) {
   return [width, height].map((side) => Math.floor(scale * side + 0.5));
 }
 
-export const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(bytes < 1e7 ? 1 : 0)} MiB`;
-export const megapixels = (count) => `${(count / 1e6).toFixed(count < 1e7 ? 1 : 0)} megapixels`;
+export function inBytes(bytes) {
+  if (bytes < 2 ** 20) return `${Math.ceil(bytes / 1024)} KiB`;
+  return `${(bytes / 2 ** 20).toFixed(bytes < 1e7 ? 1 : 0)} MiB`;
+}
+
+export const inPixels = (count) => `${(count / 1e6).toFixed(count < 1e7 ? 1 : 0)} megapixels`;

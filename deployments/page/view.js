@@ -16,8 +16,8 @@ export function showProblem(problem, retry) {
   show("progress", false);
   show("problem", true);
   $("problem-title").textContent = problem.title;
-  const wait = problem.retryAfterS ? ` The server asks to wait ${duration(problem.retryAfterS)}.` : "";
-  $("problem-detail").textContent = `${problem.detail}${wait}`;
+  const wait = problem.retryAfterS ? `the server asks to wait ${longer(problem.retryAfterS)}` : "";
+  $("problem-detail").textContent = [problem.detail, wait].filter(Boolean).map(sentence).join(" ");
   $("problem-id").textContent = [problem.code, problem.requestId].filter(Boolean).join(" · ");
   show("retry", problem.retryable);
   $("retry").onclick = retry;
@@ -25,7 +25,7 @@ export function showProblem(problem, retry) {
 
 /** Clear the last job away and show the picture as it is. */
 export function showStart(picture, words) {
-  for (const id of ["problem", "done", "comparison", "empty"]) show(id, false);
+  for (const id of ["problem", "done", "download", "comparison", "empty"]) show(id, false);
   // Its canvas may hold a lot of memory.
   $("comparison").replaceChildren();
   show("progress", words !== null);
@@ -45,7 +45,7 @@ export function showCancelled(picture) {
 
 export function say(words, etaS) {
   $("said").textContent = words;
-  $("eta").textContent = etaS > 0 ? `about ${duration(etaS)} left` : "";
+  $("eta").textContent = etaS > 0 ? `about ${longer(etaS)} left` : "";
 }
 
 export function showQueued({ position, eta_s }) {
@@ -85,6 +85,7 @@ export function showResult(picture, result, [width, height]) {
   $("sentence").textContent = sentenceOf(result.headers);
   showFacts(result.headers, width, height);
   show("done", true);
+  show("download", true);
 }
 
 /** Switch between the whole picture and its own pixels. */
@@ -95,7 +96,7 @@ export function zoom(actual) {
 
 function enlarged(picture, width, height) {
   if (width * height <= MAX_CANVAS_PIXELS) {
-    $("left").textContent = "← your picture, enlarged by bicubic interpolation";
+    $("left").textContent = "← your picture, bicubic";
     return bicubic(picture.bitmap, width, height);
   }
   $("left").textContent = "← your picture, enlarged by the browser";
@@ -147,9 +148,17 @@ function showFacts(headers, width, height) {
   );
 }
 
-export function duration(seconds) {
+/** A detail of the service's begins in lower case and has no full stop. */
+function sentence(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
+}
+
+function duration(seconds) {
   if (seconds < 0.9995) return `${Math.round(1000 * seconds)} ms`;
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
-  if (seconds < 119.5) return `${Math.round(seconds)} s`;
+  return seconds < 9.95 ? `${seconds.toFixed(1)} s` : longer(seconds);
+}
+
+function longer(seconds) {
+  if (seconds < 119.5) return `${Math.max(1, Math.round(seconds))} s`;
   return `${Math.round(seconds / 60)} min`;
 }
