@@ -18,7 +18,6 @@ from sr_engine.errors import (
     DeadlineExceeded,
     EngineError,
     InvalidParameter,
-    InvalidResult,
     RequestAborted,
 )
 from sr_engine.estimates import check_deadline
@@ -122,11 +121,15 @@ class SREngine:
         """Run one batch and return what became of the requests in it."""
         started = time.perf_counter()
         events = [*self._drop_overdue(), *self._admit()]
-        for task, output in self._run(self._scheduler.next_batch(), events):
+        for task, outcome in self._run(self._scheduler.next_batch()):
             # An earlier tile of the same request may have failed it within this very loop.
-            if self._active(task.request_id) is not None:
-                with self._blame(task.request_id, events):
-                    self._complete(task, output, events)
+            if self._active(task.request_id) is None:
+                continue
+            if isinstance(outcome, Exception):
+                self._fail(task.request_id, outcome, events, task.kind)
+                continue
+            with self._blame(task.request_id, events):
+                self._complete(task, outcome, events)
         self.metrics.busy(time.perf_counter() - started)
         for event in events:
             if isinstance(event, RequestFailure):
@@ -193,64 +196,41 @@ class SREngine:
                 self._end_if_done(job, events)
         return events
 
-    def _run(self, batch: list[TileTask], events: list[Event]) -> list[tuple[TileTask, Tensor]]:
-        """Run a batch; where that fails, each row alone, so that only a bad one's request does."""
+    def _run(self, batch: list[TileTask]) -> list[tuple[TileTask, Tensor | Exception]]:
         found = [(task, self._active(task.request_id)) for task in batch]
-        batch = [task for task, active in found if active is not None]
-        rows = [active.row(task.row) for task, active in found if active is not None]
-        if not batch:
+        rows = [(task, active.row(task.row)) for task, active in found if active is not None]
+        if not rows:
             return []
-        if len(batch) == 1:
-            with self._blame(batch[0].request_id, events, batch[0].kind):
-                return [(batch[0], self.runner.run(batch[0].kind, rows)[0])]
-            return []
-        try:
-            return list(zip(batch, self.runner.run(batch[0].kind, rows), strict=True))
-        except torch.AcceleratorError:
-            raise
-        except REQUEST_ERRORS as err:
-            logger.warning("a batch of %d rows failed (%s): one at a time", len(batch), err)
-        return [pair for task in batch for pair in self._run([task], events)]
+        outcomes = self.runner.outcomes(batch[0].kind, [row for _, row in rows])
+        return [(task, outcome) for (task, _), outcome in zip(rows, outcomes, strict=True)]
 
     def _active(self, request_id: str) -> Active | None:
         job = self._jobs.get(request_id)
         return None if job is None else job.active
 
     @contextmanager
-    def _blame(
-        self, request_id: str, events: list[Event], kind: Kind | None = None
-    ) -> Iterator[None]:
-        """Make what goes wrong inside the failure of one request, unless the device is lost.
-
-        Args:
-            kind: of the row that runs inside, if one does.
-        """
+    def _blame(self, request_id: str, events: list[Event]) -> Iterator[None]:
+        """Make what goes wrong inside the failure of one request, unless the device is lost."""
         try:
             yield
         except torch.AcceleratorError:
             # The context is gone for every request to come: only a new process helps.
             raise
-        except InvalidResult as err:
-            job = self._jobs[request_id]
-            self._forget(request_id)
-            if job.variant is Variant.FLOAT32 or self.model.info.dtype == "float32":
-                events.append(failure_of(request_id, err))
-            else:
-                extra = {"request_id": request_id}
-                logger.warning("request %s: %s; once more in float32", request_id, err, extra=extra)
-                self._queue(job.in_float32(self.model.info))
-        except torch.OutOfMemoryError as err:
-            job = self._jobs[request_id]
-            smaller = job.in_smaller_tiles(kind, self.model.info) if kind is not None else None
-            self._forget(request_id)
-            if smaller is None:
-                events.append(failure_of(request_id, err))
-            else:
-                logger.warning("request %s: no room for a tile; in smaller ones", request_id)
-                self._queue(smaller)
         except REQUEST_ERRORS as err:
-            self._forget(request_id)
+            self._fail(request_id, err, events)
+
+    def _fail(
+        self, request_id: str, err: Exception, events: list[Event], kind: Kind | None = None
+    ) -> None:
+        """End a request, or begin it anew; ``kind`` is that of the row that failed, if one did."""
+        again = self._jobs[request_id].after(err, kind, self.model.info)
+        self._forget(request_id)
+        if again is None:
             events.append(failure_of(request_id, err))
+            return
+        extra = {"request_id": request_id}
+        logger.warning("request %s: %s; once more, another way", request_id, err, extra=extra)
+        self._queue(again)
 
     def _complete(self, task: TileTask, output: Tensor, events: list[Event]) -> None:
         """Hand a row its result; report where that ends a step or the request."""

@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from sr_engine.errors import InvalidResult
 from sr_engine.model import ModelInfo
 from sr_engine.plan import plan_stages, smaller_tiles
 from sr_engine.request import UpscaleRequest, UpscaleResult
@@ -65,19 +67,24 @@ class Job:
     variant: Variant = Variant.BASE
     active: Active | None = None
 
-    def in_float32(self, info: ModelInfo) -> "Job":
-        """Return the same job from the start, for the float32 networks."""
-        return self._again(self.request, Variant.FLOAT32, info)
+    def after(self, err: Exception, kind: Kind | None, info: ModelInfo) -> "Job | None":
+        """Return the same job from the start, done another way, where that may help.
 
-    def in_smaller_tiles(self, kind: Kind, info: ModelInfo) -> "Job | None":
-        """Return the same job from the start, where a row of ``kind`` alone did not fit in memory.
+        What is no picture is made once more by float32 networks; what does not fit in memory, in
+        smaller tiles, as long as they may become smaller.
 
-        None where its tiles are as small as they may be.
+        Args:
+            kind: of the row that failed alone; None where no network did.
         """
-        tiles = smaller_tiles(kind, info, self.request.tiles)
-        if tiles is None:
-            return None
-        return self._again(replace(self.request, tiles=tiles), self.variant, info)
+        if isinstance(err, InvalidResult):
+            if self.variant is Variant.FLOAT32 or info.dtype == "float32":
+                return None
+            return self._again(self.request, Variant.FLOAT32, info)
+        if isinstance(err, torch.OutOfMemoryError) and kind is not None:
+            tiles = smaller_tiles(kind, info, self.request.tiles)
+            if tiles is not None:
+                return self._again(replace(self.request, tiles=tiles), self.variant, info)
+        return None
 
     def _again(self, request: UpscaleRequest, variant: Variant, info: ModelInfo) -> "Job":
         """Return a job for the picture that this one was to be: it keeps the seed it had."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sr_engine.costs import Costs
+from sr_engine.failures import REQUEST_ERRORS
 from sr_engine.metrics import Metrics
 from sr_engine.model import ModelInfo
 from sr_engine.prompts import PromptEmbeddings
@@ -99,6 +100,24 @@ class Runner:
         torch.cuda.empty_cache()
         half = len(rows) // 2
         return self.run(kind, rows[:half]) + self.run(kind, rows[half:])
+
+    def outcomes(
+        self, kind: Kind, rows: Sequence[Row]
+    ) -> Sequence[Float[Tensor, "c h w"] | Exception]:
+        """Run rows; where they fail together, each alone, so that only a bad one fails.
+
+        Raises:
+            torch.AcceleratorError: the device is lost, and with it every row to come.
+        """
+        try:
+            return self.run(kind, rows)
+        except torch.AcceleratorError:
+            raise
+        except REQUEST_ERRORS as err:
+            if len(rows) == 1:
+                return [err]
+            logger.warning("a batch of %d rows failed (%s): one at a time", len(rows), err)
+        return [outcome for row in rows for outcome in self.outcomes(kind, [row])]
 
     def _call(self, kind: Kind, rows: Sequence[Row]) -> Tensor:
         batch = torch.stack([row.value for row in rows])
