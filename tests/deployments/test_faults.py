@@ -16,6 +16,7 @@ import psutil
 import pytest
 from checkpoints import write_checkpoint
 from marks import CLUSTER
+from pictures import photo
 from ray import serve
 
 from deployments.upscaler import Upscaler, UpscalerArgs
@@ -136,6 +137,29 @@ async def test_a_killed_ingress_replica_loses_no_request(
     answers = await chaos.under_load(http, known, seconds=5, rate=3)
     assert [a for a in answers if a.outcome != "200" or a.wrong] == []
     assert second.is_running()
+
+
+async def test_jobs_die_with_their_owner_and_nothing_else_does(
+    http: httpx.AsyncClient, known: dict[int, np.ndarray]
+) -> None:
+    made = await http.post(
+        "/v1/upscale",
+        files={"image": ("a.png", photo(24, 32))},
+        data={"num_inference_steps": "1000", "async": "true"},
+    )
+    (owner,) = cluster.processes(f"{cluster.REPLICA}Jobs")
+    owner.kill()
+    answers = await chaos.under_load(http, known, seconds=5, rate=3)
+    assert [a for a in answers if a.outcome != "200" or a.wrong] == []
+    await asyncio.to_thread(cluster.wait_until_healthy)
+    gone = await http.get(made.headers["location"])
+    assert (gone.status_code, gone.json()["code"]) == (404, "job_not_found")
+    again = await http.post(
+        "/v1/upscale", files={"image": ("a.png", photo(24, 32))}, data={"async": "true"}
+    )
+    assert again.status_code == 202
+    # The picture of the lost job has left the workers; else nothing below would end in time.
+    assert (await chaos.ask(http, 0)).status_code == 200
 
 
 def test_bad_weights_never_serve_and_say_why_in_one_line(url: str, tmp_path: Path) -> None:
