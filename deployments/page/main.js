@@ -28,7 +28,7 @@ async function loadModel() {
     revise();
   } catch (error) {
     $("model").textContent = "";
-    if (error.status !== 401) return view.showProblem(error, loadModel);
+    if (error.status !== 401) return view.showProblem(asProblem(error), loadModel);
     show("access", true);
     $("key").focus();
     // A first visit is no mistake.
@@ -85,8 +85,8 @@ async function upscale(fields) {
     if (error.name === "AbortError" || error.code === "job_cancelled") {
       view.showCancelled(picture);
     } else {
-      const known = error instanceof Problem ? error : unexpected(error);
-      view.showProblem(known, () => upscale(run.fields));
+      if (error.status === 401) show("access", true);
+      view.showProblem(asProblem(error), () => upscale(run.fields));
     }
   } finally {
     running = null;
@@ -166,7 +166,8 @@ function setBusy(busy) {
   (busy ? $("cancel") : $("go")).focus({ preventScroll: true });
 }
 
-function unexpected(error) {
+function asProblem(error) {
+  if (error instanceof Problem) return error;
   console.error(error);
   return new Problem({ title: "The page failed", detail: String(error), retryable: true });
 }

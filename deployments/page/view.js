@@ -75,7 +75,11 @@ export function showResult(picture, result, [width, height]) {
   after.slot = "second";
   after.alt = "";
   after.src = result.url;
-  slider.append(before, after);
+  const knob = document.createElement("span");
+  knob.slot = "handle";
+  knob.className = "knob";
+  knob.textContent = "↔";
+  slider.append(before, after, knob);
   asSlider(slider);
   slider.style.setProperty("--ratio", width / height);
   slider.style.setProperty("--width", `${width}px`);
@@ -96,10 +100,10 @@ export function zoom(actual) {
 
 function enlarged(picture, width, height) {
   if (width * height <= MAX_CANVAS_PIXELS) {
-    $("left").textContent = "← your picture, bicubic";
+    $("left").textContent = "← yours, bicubic";
     return bicubic(picture.bitmap, width, height);
   }
-  $("left").textContent = "← your picture, enlarged by the browser";
+  $("left").textContent = "← yours, enlarged by the browser";
   const image = new Image(width, height);
   image.alt = "";
   image.src = picture.url;

@@ -184,6 +184,9 @@ def test_a_picture_from_its_choice_to_its_comparison(page: Page, tmp_path: Path)
         assert int(slider.get_attribute("aria-valuenow") or 0) > 50
         expect(page.locator("#sentence")).to_contain_text("yours back with a PSNR of ")
         expect(page.locator("#facts")).to_contain_text("seed7")
+        page.set_viewport_size({"width": 320, "height": 600})
+        width = page.evaluate("() => document.documentElement.scrollWidth")
+        assert width == 320, "it scrolls sideways in a narrow window"
         # What is called bicubic is Pillow's.
         drawn = page.locator("canvas").evaluate("canvas => canvas.toDataURL()")
         with Image.open(io.BytesIO(base64.b64decode(drawn.split(",")[1]))) as canvas:
