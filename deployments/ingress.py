@@ -19,6 +19,7 @@ from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
 from deployments.metrics import HttpMetrics, RayRecorder
 from deployments.openapi import EXPOSED_HEADERS, FORM, PROBLEM, UPSCALE
 from deployments.pictures import make_picture, work_of
+from deployments.playground import Playground
 from deployments.schemas import Access, Limits, Model, ModelList, Order, Status
 from sr_engine.errors import InvalidImage
 from sr_engine.image_io import decode_image
@@ -81,6 +82,7 @@ class Ingress:
         )
         app.add_api_route("/v1/models", self.models, response_model=ModelList)
         self._jobs.install(app)
+        Playground().install(app)
         for path, probe in (("/livez", self.livez), ("/readyz", self.readyz)):
             app.add_api_route(path, probe, response_model=Status)
             app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from deployments.dispatch import Dispatcher, OnEvent
 from deployments.schemas import Order, TimingsMs
-from sr_engine.alpha import upscale_alpha
+from sr_engine.alpha import add_alpha
 from sr_engine.encoding import encode_image, measure_consistency
 from sr_engine.operators import output_side
 from sr_engine.request import Consistency
@@ -44,20 +44,19 @@ async def make_picture(
     sent_s = time.perf_counter()
     reply = await dispatcher.upscale(order, request_id, on_event)
     upscaled_s = time.perf_counter()
-    source, alpha = order.source, None
-    if source.alpha is not None:
-        alpha = await asyncio.to_thread(upscale_alpha, source.alpha, order.params.scale)
+    source = order.source
+    layers = await asyncio.to_thread(add_alpha, reply.image, source, order.params.scale)
     encoded = await asyncio.to_thread(
         encode_image,
-        reply.image,
+        layers.image,
         order.output_format,
         order.output_quality,
-        alpha=alpha,
+        alpha=layers.alpha,
         exif=source.exif if order.keep_metadata else None,
         xmp=source.xmp if order.keep_metadata else None,
     )
     consistency = await asyncio.to_thread(
-        measure_consistency, encoded, source, reachable=reply.reachable
+        measure_consistency, encoded, source, reachable=reply.reachable and layers.reachable
     )
     return Picture(
         encoded=encoded,

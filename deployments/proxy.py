@@ -18,6 +18,7 @@ from deployments import logs
 from deployments.kinds import REQUEST_ID
 from deployments.linger import Linger
 from deployments.plain_errors import PlainErrors, answer, request_id_of
+from deployments.resend import Resend
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def middlewares() -> list[Middleware]:
         raise ValueError(f"{MAX_BODY_VARIABLE} must be a number of bytes, not {given!r}")
     logs.join_serve()
     return [
+        Middleware(Resend),
         Middleware(PlainErrors),
         Middleware(Limits, max_body_bytes=int(given), count=_counter()),
         Middleware(Linger),

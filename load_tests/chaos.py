@@ -33,6 +33,7 @@ from cluster import (
     service,
     wait_until_healthy,
 )
+from pictures import photo
 from PIL import Image
 from ray import serve
 
@@ -54,18 +55,12 @@ class Answer:
     wrong: bool
 
 
-def photo(seed: int, height: int = 24, width: int = 32) -> bytes:
-    """A smooth picture, as PNG."""
-    coarse = np.random.default_rng(seed).integers(60, 200, (5, 4, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 async def ask(http: httpx.AsyncClient, seed: int) -> httpx.Response:
     """Send the picture of a seed."""
     fields = {"seed": str(seed), "num_inference_steps": str(STEPS), "scale": str(SCALE)}
-    return await http.post("/v1/upscale", files={"image": ("a.png", photo(seed))}, data=fields)
+    return await http.post(
+        "/v1/upscale", files={"image": ("a.png", photo(24, 32, seed))}, data=fields
+    )
 
 
 async def known_answers(http: httpx.AsyncClient) -> dict[int, np.ndarray]:
@@ -187,9 +182,13 @@ async def run(url: str, options: argparse.Namespace) -> list[Answer]:
     ]
     everything: list[Answer] = []
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=options.deadline, limits=limits) as http:
+    async with httpx.AsyncClient(
+        base_url=url, timeout=options.deadline + 10, limits=limits
+    ) as http:
         known = await known_answers(http)
         for name, seconds, strike in phases:
+            if options.only and name not in options.only:
+                continue
             answers = await under_load(
                 http,
                 known,
@@ -211,6 +210,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=45, help="seconds between two strikes")
     parser.add_argument("--rate", type=float, default=0.5, help="requests a second")
     parser.add_argument("--deadline", type=float, default=120, help="seconds of a request")
+    parser.add_argument("--only", nargs="+", metavar="FAULT", help="of those that are listed")
     options = parser.parse_args()
     args = {
         "model": options.model,
@@ -218,7 +218,7 @@ def main() -> None:
         "upscale_timeout_s": options.deadline,
         "heartbeat_limit_s": 15,
     }
-    with service(args) as url:
+    with service(args, import_path="faulty_app:build_app") as url:
         everything = asyncio.run(run(url, options))
     print(json.dumps(summary(everything)))
 

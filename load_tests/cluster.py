@@ -45,7 +45,7 @@ def service(
     *,
     upscalers: int = 2,
     ingresses: int = 2,
-    import_path: str = "faulty_app:build_app",
+    import_path: str = "deployments.app:build_app",
 ) -> Iterator[str]:
     """Start the service on a free port and yield its address once every replica is ready.
 

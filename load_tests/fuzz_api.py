@@ -63,7 +63,7 @@ def address(url: str | None) -> Iterator[str]:
         return
     from cluster import service
 
-    with service(ARGS, upscalers=1, ingresses=1, import_path="deployments.app:build_app") as own:
+    with service(ARGS, upscalers=1, ingresses=1) as own:
         yield own
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-MAX_SCANS = 1000
+MAX_SCANS = 100  # of one picture; an MPO has many pictures, of which the first is taken
 # What makes a picture upright that is stored in each of the eight orientations.
 TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     1: lambda a: a,
@@ -66,7 +66,7 @@ def _decoded(data: bytes, max_pixels: int) -> Verdict:
             return INVALID
         if width * height > max_pixels or max(width, height) > 32768:
             return TOO_LARGE
-        if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+        if image.format == "JPEG" and data.count(b"\xff\xda") > MAX_SCANS:
             return INVALID
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
             return INVALID

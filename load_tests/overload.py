@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--times", type=float, default=3)
     parser.add_argument("--steps", type=int, default=50)
     args = parser.parse_args()
-    with service(ARGS, upscalers=1, ingresses=1, import_path="deployments.app:build_app") as url:
+    with service(ARGS, upscalers=1, ingresses=1) as url:
         print(json.dumps(asyncio.run(measure(url, args))))
 
 

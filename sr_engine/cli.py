@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sr_engine.alpha import upscale_alpha
+from sr_engine.alpha import add_alpha
 from sr_engine.encoding import encode_image, measure_consistency
 from sr_engine.errors import InvalidParameter, ModelLoadError, NullscaleError
 from sr_engine.image_io import OutputFormat, decode_image
@@ -197,11 +197,13 @@ def _upscale_file(engine: "SREngine", job: Job, params: UpscaleParams) -> str:
         result = engine.upscale(
             source.samples, params, on_step=lambda event: progress.update(bar, completed=event.step)
         )
-    alpha = None if source.alpha is None else upscale_alpha(source.alpha, params.scale)
-    encoded = encode_image(result.image, output_format, alpha=alpha)
+    layers = add_alpha(result.image, source, params.scale)
+    encoded = encode_image(layers.image, output_format, alpha=layers.alpha)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     job.target.write_bytes(encoded)
-    found = measure_consistency(encoded, source, reachable=result.consistency.reachable)
+    found = measure_consistency(
+        encoded, source, reachable=result.consistency.reachable and layers.reachable
+    )
     height, width, _ = result.image.shape
     return (
         f"{job.source} → {job.target}  {width}×{height}  seed {result.seed}  "

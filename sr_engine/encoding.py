@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageCms, PngImagePlugin
 
-from sr_engine.alpha import unpremultiply
 from sr_engine.image_io import FORMATS, OutputFormat, SourceImage
+from sr_engine.premultiply import unpremultiply
 from sr_engine.request import Consistency
 
 JPEG_QUALITY = 95

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageFile
 
-from sr_engine.alpha import premultiply
 from sr_engine.colour import to_srgb
 from sr_engine.errors import (
     ImageTooLarge,
@@ -19,8 +18,10 @@ from sr_engine.errors import (
     UnsupportedImageType,
 )
 from sr_engine.image_metadata import kept_exif, kept_xmp, upright_turn
+from sr_engine.jpeg_scans import count_scans
 from sr_engine.operators import output_side
 from sr_engine.pixels import read_pixels
+from sr_engine.premultiply import premultiply
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 
@@ -30,9 +31,8 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 # A thin picture costs by its side, not by its pixels, since no canvas is thinner than the model's
 # multiple. WebP files themselves end at 16383 px.
 MAX_SIDE_PX: dict[OutputFormat, int] = {"png": 32768, "jpeg": 32768, "webp": 16383}
-# A progressive JPEG's scans each cost a pass over all its pixels and next to no bytes; real ones
-# have about ten. What follows the picture in the file, as a phone's film, holds some by chance.
-MAX_SCANS = 1000
+# Progressive JPEGs of cameras and editors have about ten, those of CMYK a few more.
+MAX_SCANS = 100
 
 # What Pillow's decoders are known to raise on broken files.
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, zlib.error)
@@ -88,7 +88,7 @@ def decode_image(
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, limits or ImageLimits(), scale, output_format)
-            if image.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > MAX_SCANS:
+            if image.format in ("JPEG", "MPO") and count_scans(data) > MAX_SCANS:
                 raise InvalidImage("the file holds too many scans")
             # A phone's JPEG may carry a depth map as a second frame (MPO); the first is the photo.
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:

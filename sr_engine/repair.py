@@ -18,16 +18,17 @@ _REACH = 3  # samples whose kernels overlap: their centres lie less than 4 sampl
 
 
 def repair(
-    q: Float[Tensor, "H W"], y: UInt8[Tensor, "h w"], rounds: int
+    q: Float[Tensor, "H W"], y: UInt8[Tensor, "h w"], top: Float[Tensor, "..."], rounds: int
 ) -> tuple[Float[Tensor, "H W"], float, int]:
     """Change single pixels by one level where that brings the last wrong samples back.
 
     Every pixel under a wrong sample is tried both ways, with Pillow's arithmetic and with all
     samples that it reaches; the best is kept where it leaves less wrong than before. A round
-    treats samples that are too far apart to meet. Returns the image, the squared error of its
-    downscale summed over the samples, and the number of rounds.
+    treats samples that are too far apart to meet. No pixel rises above `top`. Returns the image,
+    the squared error of its downscale summed over the samples, and the number of rounds.
     """
     h, w = y.shape
+    top = top.expand_as(q)
     low, high = bounds(y.double(), 0.5)
     high = high - 1 / UNIT  # Pillow's values are multiples of this, and halves round up
     settled = torch.zeros_like(y, dtype=torch.bool)
@@ -48,12 +49,13 @@ def repair(
         q = q.clone()
         for samples in torch.split(chosen, _samples_at_once(q.shape, y.shape)):
             i, j = samples.unbind(1)
-            done = _best_moves(q, first, value, low, high, i, j)
+            done = _best_moves(q, top, first, value, low, high, i, j)
             settled[i[~done], j[~done]] = True
 
 
 def _best_moves(
     q: Float[Tensor, "H W"],
+    top: Float[Tensor, "H W"],
     first: Float64[Tensor, "H w"],
     value: Float64[Tensor, "h w"],
     low: Float64[Tensor, "h w"],
@@ -80,8 +82,9 @@ def _best_moves(
 
     after = _excess(every(value[at]) + change, every(low[at]), every(high[at])) * every(inside)
     cost = after.sum((-1, -2))
-    moved = q[rows[:, :, None], columns[:, None, :]][..., None] + sign
-    cost = cost.masked_fill((moved < 0) | (moved > 255), math.inf).flatten(1)
+    pixels = rows[:, :, None], columns[:, None, :]
+    moved = q[pixels][..., None] + sign
+    cost = cost.masked_fill((moved < 0) | (moved > top[pixels][..., None]), math.inf).flatten(1)
     least, best = cost.min(1)
     done = least < before - 0.5 / UNIT
     n = torch.arange(len(i), device=q.device)

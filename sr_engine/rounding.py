@@ -56,17 +56,20 @@ def round_consistently(
     y: UInt8[Tensor, "c h w"],
     operator: BicubicDownscale,
     *,
+    ceiling: UInt8[Tensor, "H W"] | None = None,
     max_rounds: int = 200,
 ) -> RoundedImage:
     """Round `x`, in [0, 1], to the 8-bit image nearby that Pillow downscales to `y`.
 
     Where none exists the result is close to the image in range that comes nearest to `y`. The
-    channels are independent and are worked on one at a time, which bounds the memory.
+    range ends at 255, or at each pixel's `ceiling`. The channels are independent and are worked on
+    one at a time, which bounds the memory.
     """
     if operator.image_size == operator.measurement_size:
         return _judged(y, y, operator, reachable=True, rounds=0)
+    top = torch.tensor(255.0) if ceiling is None else ceiling.float()
     planes = [
-        _round_plane(255 * plane.float(), target, operator, max_rounds)
+        _round_plane(255 * plane.float(), target, operator, top.to(x.device), max_rounds)
         for plane, target in zip(x, y.to(x.device), strict=True)
     ]
     return _judged(
@@ -112,18 +115,22 @@ class _Plane:
 
 
 def _round_plane(
-    x: Float[Tensor, "H W"], y: UInt8[Tensor, "h w"], operator: BicubicDownscale, max_rounds: int
+    x: Float[Tensor, "H W"],
+    y: UInt8[Tensor, "h w"],
+    operator: BicubicDownscale,
+    top: Float[Tensor, "..."],
+    max_rounds: int,
 ) -> _Plane:
     if vertical_pass_first(operator.image_size, operator.measurement_size):
         turned = BicubicDownscale(operator.measurement_size[::-1], operator.scale)
-        plane = _round_plane(x.mT, y.mT, turned, max_rounds)
+        plane = _round_plane(x.mT, y.mT, turned, top.mT if top.ndim else top, max_rounds)
         return _Plane(plane.image.mT, plane.reachable, plane.rounds)
-    x, worst, rounds = _fit(x, y, operator, max_rounds)
+    x, worst, rounds = _fit(x, y, operator, top, max_rounds)
     best, best_error = x.round(), math.inf
     while rounds < max_rounds and best_error > 0:
-        x, q, used = _feed_back(x, y, operator, min(_FEEDBACK_ROUNDS, max_rounds - rounds))
+        x, q, used = _feed_back(x, y, operator, top, min(_FEEDBACK_ROUNDS, max_rounds - rounds))
         rounds += used
-        moved, error, used = repair(q, y, min(_REPAIR_ROUNDS, max_rounds - rounds))
+        moved, error, used = repair(q, y, top, min(_REPAIR_ROUNDS, max_rounds - rounds))
         rounds += used
         gained = error < _WORTHWHILE * best_error
         if error < best_error:
@@ -135,9 +142,13 @@ def _round_plane(
 
 
 def _fit(
-    x: Float[Tensor, "H W"], y: UInt8[Tensor, "h w"], operator: BicubicDownscale, max_rounds: int
+    x: Float[Tensor, "H W"],
+    y: UInt8[Tensor, "h w"],
+    operator: BicubicDownscale,
+    top: Float[Tensor, "..."],
+    max_rounds: int,
 ) -> tuple[Float[Tensor, "H W"], float, int]:
-    """Move `x` into [0, 255] and as near to `y` as it comes; return the worst error and the rounds.
+    """Move `x` into [0, top] and as near to `y` as it comes; return the worst error and the rounds.
 
     Accelerated projected gradient (FISTA with restart, O'Donoghue and Candès 2015) on the distance
     of the downscaled image to `y`, which clips between the passes as Pillow does. Minimising the
@@ -148,7 +159,7 @@ def _fit(
     columns = axis_factors(w, W, torch.float32, x.device)
     step = 1 / (rows.gram_norm * columns.gram_norm)
     low, high = bounds(y.float(), _FIT_TOLERANCE)
-    x = x.clamp(0, 255)
+    x = _into_range(x.clone(), top)
     z = x.clone()
     momentum, worst, rounds = 1.0, math.inf, 0
     while rounds < min(max_rounds, _FIT_ROUNDS if worst <= 0.5 else 3 * _FIT_ROUNDS):
@@ -164,19 +175,23 @@ def _fit(
         lost = ((half > 255) & (gradient > 0)) | ((half < 0) & (gradient < 0))
         gradient = columns.up.along_columns(gradient.masked_fill_(lost, 0))
         # In place from here on: at this size the time goes into memory that is new each round.
-        new = gradient.mul_(step).add_(z).clamp_(0, 255)
+        new = _into_range(gradient.mul_(step).add_(z), top)
         change = new - x
         if float((z.sub_(new)).flatten().dot(change.flatten())) > 0:
             x, z, momentum = new, new.clone(), 1.0
         else:
             following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-            z = change.mul_((momentum - 1) / following).add_(new).clamp_(0, 255)
+            z = _into_range(change.mul_((momentum - 1) / following).add_(new), top)
             x, momentum = new, following
     return x, worst, rounds
 
 
 def _feed_back(
-    x: Float[Tensor, "H W"], y: UInt8[Tensor, "h w"], operator: BicubicDownscale, rounds: int
+    x: Float[Tensor, "H W"],
+    y: UInt8[Tensor, "h w"],
+    operator: BicubicDownscale,
+    top: Float[Tensor, "..."],
+    rounds: int,
 ) -> tuple[Float[Tensor, "H W"], Float[Tensor, "H W"], int]:
     """Add `A†` of what Pillow's values of the rounded image lack, and do so again.
 
@@ -189,7 +204,7 @@ def _feed_back(
     used = 0
     while used < rounds:
         used += 1
-        q = x.clamp(0, 255).round_()
+        q = _into_range(x.round(), top)
         value = second_pass(first_pass(q.double(), w), h)
         error = float((to_levels(value) - target).square().sum())
         if error < best_error:
@@ -201,5 +216,10 @@ def _feed_back(
         correction = torch.where(
             (size > _DEADBAND) & (size < HOPELESS), missing - _TARGET * missing.sign(), 0.0
         )
-        x = (x + operator.pinv(correction)).clamp_(0, 255)
+        x = _into_range(operator.pinv(correction).add_(x), top)
     return *best, used
+
+
+def _into_range(x: Float[Tensor, "H W"], top: Float[Tensor, "..."]) -> Float[Tensor, "H W"]:
+    """Clip `x` in place to what a pixel may hold."""
+    return torch.minimum(x.clamp_min_(0), top, out=x)

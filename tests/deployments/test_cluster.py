@@ -4,118 +4,35 @@ import asyncio
 import io
 import os
 import signal
-import socket
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import cluster
 import httpx
 import numpy as np
 import psutil
 import pytest
-import ray
 import yaml
 from checkpoints import write_checkpoint
+from marks import CLUSTER
+from pictures import photo
 from PIL import Image
-from ray import serve
-from ray.serve.context import _get_global_client
-from ray.serve.schema import ServeDeploySchema
 
-CONFIG = Path(__file__).parents[2] / "serve_config.cpu.yaml"
-REPLICA = "ray::ServeReplica:nullscale:Upscaler"
-START_S = 300
-
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.timeout(600),
-    # Ray leaves sockets and log files to the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:.*RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO:FutureWarning"),
-]
+pytestmark = CLUSTER
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Two replicas of a tiny model, warm and ready."""
-    with pytest.MonkeyPatch.context() as patch:
-        # Two busy cores are slower than what Serve takes for a dead proxy.
-        patch.setenv("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
-        patch.setenv("RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S", "60")
-        # Ray's workers run at nice 15: beside anything else at work they would hardly advance.
-        patch.setenv("RAY_worker_niceness", "0")
-        patch.setenv("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "deployments.proxy.middlewares")
-        # Not "auto": that would join whatever cluster this machine ran last.
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-        try:
-            config = tiny(tmp_path_factory.mktemp("model"))
-            serve.start(http_options=config["http_options"])
-            _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
-            url = f"http://127.0.0.1:{config['http_options']['port']}"
-            wait_until_ready(url)
-            yield url
-        finally:
-            serve.shutdown()
-            ray.shutdown()
-
-
-def tiny(folder: Path) -> dict[str, Any]:
-    """The laptop's configuration with another model, a free port and a second replica."""
-    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        config["http_options"]["port"] = probe.getsockname()[1]
-    (application,) = config["applications"]
-    application["args"] |= {"model": str(write_checkpoint(folder)), "threads": 1}
-    for deployment in application["deployments"]:
-        deployment["ray_actor_options"]["num_cpus"] = 0.1
-        deployment["graceful_shutdown_timeout_s"] = 0
-        if deployment["name"] == "Upscaler":
-            deployment["num_replicas"] = 2
-    return config
-
-
-def wait_until_ready(url: str) -> None:
-    deadline_s = time.monotonic() + START_S
-    while time.monotonic() < deadline_s:
-        try:
-            if httpx.get(f"{url}/readyz", timeout=10).status_code == 200 and len(replicas()) == 2:
-                return
-        except httpx.TransportError:
-            pass
-        application = serve.status().applications.get("nullscale")
-        if application is not None and application.status == "DEPLOY_FAILED":
-            pytest.fail(f"{application}")
-        time.sleep(0.5)
-    pytest.fail(f"not ready after {START_S} s: {serve.status()}")
-
-
-def replicas() -> list[psutil.Process]:
-    """The processes of this test's own replicas that have their model."""
-    running = serve.status().applications["nullscale"].deployments["Upscaler"].replica_states
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if process.cmdline()[:1] and process.cmdline()[0].startswith(REPLICA):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found if running.get("RUNNING", 0) == len(found) else []
-
-
-def photo(height: int = 20, width: int = 14) -> bytes:
-    rng = np.random.default_rng(0)
-    coarse = Image.fromarray(rng.integers(60, 200, (5, 4, 3), dtype=np.uint8))
-    buffer = io.BytesIO()
-    coarse.resize((width, height), Image.Resampling.BICUBIC).save(buffer, "PNG")
-    return buffer.getvalue()
+    model = str(write_checkpoint(tmp_path_factory.mktemp("model")))
+    with cluster.service({"model": model, "threads": 1}, ingresses=1) as url:
+        yield url
 
 
 async def post(
     http: httpx.AsyncClient, image: bytes | None = None, **fields: Any
 ) -> httpx.Response:
-    files = {"image": ("photo.png", photo() if image is None else image)}
+    files = {"image": ("photo.png", photo(20, 14) if image is None else image)}
     return await http.post("/v1/upscale", files=files, data=fields)
 
 
@@ -129,7 +46,7 @@ async def test_a_picture_over_http(url: str) -> None:
     assert response.status_code == 200, response.text
     with (
         Image.open(io.BytesIO(response.content)) as large,
-        Image.open(io.BytesIO(photo())) as small,
+        Image.open(io.BytesIO(photo(20, 14))) as small,
     ):
         assert large.size == (56, 80)
         back = large.resize(small.size, Image.Resampling.BICUBIC)
@@ -172,7 +89,10 @@ async def events_of(
 
 async def test_a_job_its_events_and_its_end(url: str) -> None:
     async with httpx.AsyncClient(base_url=url, timeout=60) as http:
-        files, fields = {"image": ("photo.png", photo())}, {"seed": "5", "num_inference_steps": "6"}
+        files, fields = (
+            {"image": ("photo.png", photo(20, 14))},
+            {"seed": "5", "num_inference_steps": "6"},
+        )
         made = await http.post(
             "/v1/upscale", files=files, data=fields, headers={"Prefer": "respond-async"}
         )
@@ -228,7 +148,7 @@ def assert_same_picture(png: bytes, other: bytes) -> None:
 
 
 async def test_overload_is_refused_and_absent_clients_are_forgotten(url: str) -> None:
-    (application,) = yaml.safe_load(CONFIG.read_text())["applications"]
+    (application,) = yaml.safe_load(cluster.CONFIG.read_text())["applications"]
     upscaler = application["deployments"][2]
     taken, queued = upscaler["max_ongoing_requests"], upscaler["max_queued_requests"]
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=httpx.Limits()) as http:
@@ -259,7 +179,7 @@ async def test_a_killed_replica_loses_no_request(url: str) -> None:
             seed: (await post(http, seed=seed, num_inference_steps="8")).content for seed in seeds
         }
         assert len(set(expected.values())) == len(seeds)
-        victim, survivor = replicas()
+        victim, survivor = cluster.processes(cluster.UPSCALER)
         waiting = [
             asyncio.create_task(post(http, seed=seed, num_inference_steps="8"))
             for seed in seeds * 10

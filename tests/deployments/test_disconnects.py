@@ -5,15 +5,9 @@ from collections.abc import Iterator
 import pytest
 from cluster import service
 from disconnects import ARGS, EVERY, IMPORT_PATH, LEAVING, ask, census, leave, mix
+from marks import CLUSTER
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.timeout(600),
-    # Ray leaves sockets and log files to the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:.*RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO:FutureWarning"),
-]
+pytestmark = CLUSTER
 
 CLIENTS = 12
 OF_EACH_FORM = 12

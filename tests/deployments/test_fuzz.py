@@ -3,40 +3,22 @@
 `load_tests/fuzz_api.py` is the long form, for a live service.
 """
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import fuzz_api
 import pytest
-import uvicorn
 from fake_service import application
 from fake_upscaler import FakeUpscaler
+from serving import serving
 
 MINUTES = 1.0
 
 
-class Server(uvicorn.Server):
-    """A server on a thread of its own, whose event loop the fakes are made in."""
-
-    async def serve(self, sockets: object = None) -> None:
-        self.config.app = application(FakeUpscaler())
-        await super().serve()
-
-
 @pytest.fixture
 def url() -> Iterator[str]:
-    server = Server(uvicorn.Config(app="none", port=0, log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.05)
-    (listening,) = server.servers
-    yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with serving(lambda: application(FakeUpscaler())) as address:
+        yield address
 
 
 def test_what_is_documented_is_what_is_answered(url: str, tmp_path: Path) -> None:

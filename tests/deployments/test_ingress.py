@@ -246,6 +246,22 @@ async def test_bad_pictures_never_reach_a_replica(image: bytes, status: int, cod
     assert pointers(details) == {"#/image"} and not upscaler.calls
 
 
+async def test_transparency_is_kept_or_refused_before_the_replica() -> None:
+    rgba = np.full((8, 6, 4), 128, np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(rgba).save(buffer, "PNG")
+    upscaler = FakeUpscaler()
+    details = problem(
+        await post(upscaler, image=buffer.getvalue(), output_format="jpeg"), 422, "invalid_image"
+    )
+    assert pointers(details) == {"#/image"} and not upscaler.calls
+    for output_format in ("png", "webp"):
+        kept = await post(upscaler, image=buffer.getvalue(), output_format=output_format)
+        with Image.open(io.BytesIO(kept.content)) as answer:
+            np.testing.assert_array_equal(np.asarray(answer), np.full((32, 24, 4), 128))
+        assert kept.headers["x-consistency-exact"] == "?1"
+
+
 async def test_output_over_the_limit() -> None:
     image = picture(size=(64, 64))
     assert (await post(FakeUpscaler(), image=image)).status_code == 200

@@ -16,6 +16,7 @@ import httpx
 import pytest
 import ray
 from fastapi import FastAPI, Request
+from marks import CLUSTER
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
@@ -24,14 +25,7 @@ from deployments.schemas import ProblemDetails
 LIMIT = 1_000_000
 REACHED_S = 30
 
-pytestmark = [
-    pytest.mark.cluster,
-    pytest.mark.timeout(300),
-    # Ray leaves sockets and log files to the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:.*RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO:FutureWarning"),
-]
+pytestmark = CLUSTER
 
 
 def application() -> serve.Application:

@@ -44,6 +44,17 @@ def test_upscale_writes_a_picture_that_gives_its_input_back(tmp_path: Path, mode
         np.testing.assert_array_equal(np.asarray(back), np.asarray(small))
 
 
+def test_upscale_keeps_transparency(tmp_path: Path, model: str) -> None:
+    source, target = tmp_path / "in.png", tmp_path / "out.webp"
+    rows = np.linspace(40, 200, 7 * 9).reshape(7, 9).astype(np.uint8)
+    Image.fromarray(np.dstack([rows, rows, rows, rows[::-1]])).save(source)
+    code, output = call("upscale", source, "-o", target, "--scale", 2, "--model", model)
+    assert code == 0 and "gives its input back exactly" in output, output
+    with Image.open(target) as large, Image.open(source) as small:
+        back = large.convert("RGBa").resize(small.size, Image.Resampling.BICUBIC)
+        np.testing.assert_array_equal(np.asarray(back), np.asarray(small.convert("RGBa")))
+
+
 def test_one_bad_file_does_not_stop_the_others(tmp_path: Path, model: str) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from sr_engine.errors import ImageTooLarge, InvalidImage, UnsupportedImageType
+from sr_engine.errors import (
+    ImageTooLarge,
+    InvalidImage,
+    TransparencyUnsupported,
+    UnsupportedImageType,
+)
 from sr_engine.image_io import ImageLimits, decode_image
 
 
@@ -80,6 +85,59 @@ def test_other_modes_become_the_colours_pillow_shows(mode: str) -> None:
     data = saved(image, "JPEG" if mode == "CMYK" else "PNG")
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     np.testing.assert_array_equal(decode_image(data).samples, expected)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_transparency_is_kept(mode: str) -> None:
+    rgba = Image.fromarray(noise(6, 5, 4))
+    image = Image.new("P", (5, 6), 1) if mode == "P" else rgba.convert(mode)
+    if mode == "P":
+        image.putpixel((2, 3), 0)
+    data = saved(image, **({"transparency": 0} if mode == "P" else {}))
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA").convert("RGBa"))
+    source = decode_image(data)
+    np.testing.assert_array_equal(source.samples, expected[..., :3])
+    np.testing.assert_array_equal(source.alpha, expected[..., 3])
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_an_alpha_that_hides_nothing_is_none(mode: str) -> None:
+    rgba = np.dstack([noise(6, 5), np.full((6, 5), 255, np.uint8)])
+    image = Image.new("P", (5, 6), 1) if mode == "P" else Image.fromarray(rgba).convert(mode)
+    data = saved(image, **({"transparency": 0} if mode == "P" else {}))
+    assert decode_image(data, output_format="jpeg").alpha is None
+
+
+def test_transparency_does_not_fit_into_jpeg() -> None:
+    data = saved(Image.fromarray(noise(6, 5, 4)))
+    with pytest.raises(TransparencyUnsupported):
+        decode_image(data, output_format="jpeg")
+
+
+def test_what_is_invisible_has_no_colour() -> None:
+    rgba = noise(6, 5, 4)
+    rgba[..., 3] = 0
+    assert (decode_image(saved(Image.fromarray(rgba))).samples == 0).all()
+
+
+def test_transparency_is_turned_with_its_picture() -> None:
+    rgba = noise(3, 7, 4)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source = decode_image(saved(Image.fromarray(np.ascontiguousarray(np.rot90(rgba))), exif=exif))
+    np.testing.assert_array_equal(source.alpha, rgba[..., 3])
+
+
+@pytest.mark.parametrize(
+    ("bit_depth", "image"),
+    [
+        (8, Image.new("RGB", (2, 2))),
+        (8, Image.new("1", (2, 2))),
+        (16, Image.fromarray(np.zeros((2, 2), np.uint16))),
+    ],
+)
+def test_the_files_own_depth_is_told(bit_depth: int, image: Image.Image) -> None:
+    assert decode_image(saved(image)).bit_depth == bit_depth
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -1,0 +1,68 @@
+"""Scans are counted as libjpeg meets them, and no chance bytes are."""
+
+import io
+import random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sr_engine.errors import InvalidImage
+from sr_engine.image_io import MAX_SCANS, decode_image
+from sr_engine.jpeg_scans import count_scans
+
+
+def jpeg(mode: str = "RGB", **options: object) -> bytes:
+    samples = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(samples).convert(mode).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+def repeated(times: int) -> bytes:
+    """A progressive JPEG whose last scan is there so many times."""
+    data = jpeg(progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + times * data[last:-2] + data[-2:]
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "scans"),
+    [
+        ("RGB", {}, 1),
+        # libjpeg's own script for pictures of three components, and for one.
+        ("RGB", {"progressive": True}, 10),
+        ("L", {"progressive": True}, 6),
+        ("RGB", {"restart_marker_blocks": 1}, 1),
+    ],
+)
+def test_scans_are_counted(mode: str, options: dict[str, object], scans: int) -> None:
+    assert count_scans(jpeg(mode, **options)) == scans
+
+
+def test_what_is_no_scan_is_not_counted() -> None:
+    film = random.Random(0).randbytes(2**22)
+    assert film.count(b"\xff\xda") > 20
+    assert count_scans(jpeg() + film) == 1
+    assert count_scans(jpeg(comment=b"\xff\xda" * 200)) == 1
+    thumbnail = jpeg(progressive=True)
+    assert count_scans(jpeg(exif=b"Exif\0\0" + thumbnail)) == 1
+
+
+def test_nothing_between_the_markers_hides_a_scan() -> None:
+    data = repeated(150)
+    at = data.index(b"\xff\xc4")
+    for filling in (b"\xff\xff\xff", b"junk", b"\xff\x01", b"\xff\xd0", b"\xff\x00"):
+        hiding = data[:at] + filling + data[at:]
+        assert count_scans(hiding) == 9 + 150
+        with pytest.raises(InvalidImage):
+            decode_image(hiding)
+
+
+def test_more_than_anybody_writes_are_refused() -> None:
+    most = repeated(MAX_SCANS - 9)
+    assert count_scans(most) == MAX_SCANS
+    expected = np.asarray(Image.open(io.BytesIO(most)))
+    np.testing.assert_array_equal(decode_image(most).samples, expected)
+    with pytest.raises(InvalidImage, match="scans"):
+        decode_image(repeated(MAX_SCANS - 8))
