@@ -30,12 +30,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 import psutil
+import ray
 from cluster import APP, CONTROLLER, INGRESS, UPSCALER, processes, service
 from pictures import photo
 from ray import serve
@@ -216,7 +218,8 @@ async def census() -> dict[str, dict[str, int]]:
     found["raylet"] = _holdings([process for process in children if process.name() == "raylet"])
     for kind in ("ingress", "jobs", "upscaler"):
         found[kind]["tasks"] = await ask(kind.capitalize(), "tasks")
-    store = get_memory_info_reply(get_state_from_address()).store_stats
+    address = ray.get_runtime_context().gcs_address
+    store = get_memory_info_reply(get_state_from_address(address)).store_stats
     found["store"] = {
         "objects": store.num_local_objects,
         "memory_mb": store.object_store_bytes_used // 2**20,
@@ -231,7 +234,10 @@ def aftermath(left: list[Left], batches: list[Batch]) -> dict[str, Any]:
         mine = [batch for batch in batches if client.request_id in batch.request_ids]
         if not mine:
             continue
-        begun = [batch.begun_s for batch in mine if batch.phase is Phase.DENOISE]
+        # A step denoises all tiles, decodes them, and encodes them.
+        denoising = [batch.phase is Phase.DENOISE for batch in mine]
+        first = [now and not before for before, now in pairwise([False, *denoising])]
+        begun = [batch.begun_s for batch, is_first in zip(mine, first, strict=True) if is_first]
         gaps += np.diff(begun).tolist()
         steps.append(sum(begun_s > client.at_s for begun_s in begun))
         free_s.append(max(0.0, mine[-1].ended_s - client.at_s))
