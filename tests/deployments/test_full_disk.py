@@ -7,14 +7,13 @@ import os
 import tempfile
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
+from fake_service import client, send
 from fake_upscaler import FakeUpscaler
 from fakes import FakeModel
 from PIL import Image
 
-from deployments.ingress import Ingress
 from deployments.schemas import Limits
 from sr_engine.engine import SREngine
 from sr_engine.request import UpscaleParams
@@ -60,14 +59,12 @@ async def test_uploads_and_answers_need_no_disk(output_format: str) -> None:
     upload = buffer.getvalue()
     # Above the size from which Starlette, left alone, writes uploads to a temporary file.
     assert len(upload) > 2 * 2**20
-    app = Ingress(FakeUpscaler(), LIMITS, 60.0).__serve_build_asgi_app__()
-    transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
-        response = await http.post(
-            "/v1/upscale",
-            files={"image": ("noise.png", upload)},
-            data={"scale": "1.1", "output_format": output_format},
-        )
+    async with client(FakeUpscaler(), limits=LIMITS) as http:
+        fields = {"scale": "1.1", "output_format": output_format}
+        response = await send(http, upload, **fields)
+        job = await send(http, upload, {"Prefer": "respond-async"}, **fields)
+        events = await http.get(f"{job.headers['location']}/events")
+        assert "event: done" in events.text
     assert response.status_code == 200, response.text
     with Image.open(io.BytesIO(response.content)) as image:
         assert image.size == (880, 990)
