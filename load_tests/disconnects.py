@@ -17,7 +17,8 @@ way, uploads broken off among them. The last line printed is a JSON object:
     step_s              a step of a picture under this load: the median
     leaks               before the requests of the second part and after each quarter of them: of
                         each kind of process its threads, open files, memory of its own in MB and
-                        coroutines; the objects in Ray's store and their MB
+                        coroutines; the objects in Ray's store and their MB, once the
+                        replicas have collected their garbage
 """
 
 import argparse
@@ -218,6 +219,8 @@ async def census() -> dict[str, dict[str, int]]:
     found["raylet"] = _holdings([process for process in children if process.name() == "raylet"])
     for kind in ("ingress", "jobs", "upscaler"):
         found[kind]["tasks"] = await ask(kind.capitalize(), "tasks")
+    # References that were collected just now are given back behind the answer.
+    await asyncio.sleep(1)
     address = ray.get_runtime_context().gcs_address
     store = get_memory_info_reply(get_state_from_address(address)).store_stats
     found["store"] = {
