@@ -3,9 +3,10 @@
     python load_tests/overload.py
 
 A simulated GPU does the work, 0.4 s a picture of 1024 × 1024 px, so that it and not this machine's
-cores is what there is too little of. Capacity is measured first, by as many clients as keep it busy. Then
-requests arrive at random at a multiple of it; whoever is refused does not come again, save for one
-client, which waits for as long as its Retry-After says. Its last line is one JSON object.
+cores is what there is too little of. Capacity is measured first, by as many clients as keep it
+busy. Then requests arrive at random at a multiple of it; whoever is refused does not come again,
+save for one client, which waits for as long as its Retry-After says. Its last line is one JSON
+object.
 
 served_vs_capacity      pictures a second under overload, over those of the closed loop
 refusal_server_p99_ms   from a request's headers to the end of its refusal, in the server's log
