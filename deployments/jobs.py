@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 PREVIEW_QUALITY = 70
 AGAIN_S = 2.0
+NOT_NOW = frozenset({"overloaded", "not_ready"})
 
 
 class Jobs:
@@ -113,12 +114,12 @@ class Jobs:
 
     def _start_next(self) -> None:
         """Hand jobs to the workers while there is room; the rest wait here, where turns count."""
-        room = self._max_running - self._store.running()
+        room = max(0, self._max_running - self._store.running())
         waiting = self._store.waiting()
         for job in waiting[:room]:
             self._store.start(job)
             job.task = asyncio.create_task(self._carry_out(job))
-        for position, job in enumerate(waiting[max(room, 0) :]):
+        for position, job in enumerate(waiting[room:]):
             if job.events and job.events[-1].data != {"position": position}:
                 job.tell("queued", {"position": position})
 
@@ -136,9 +137,10 @@ class Jobs:
         self._end(job, outcome)
 
     async def _patiently(self, job: Job, order: Order) -> Picture:
-        """Carry out a job; where the workers are full or lost it comes again until its time is up.
+        """Carry out a job; where no worker can take it, it comes again until its time is up.
 
-        Nobody waits at the other end of a connection, so a refusal now is no answer.
+        Nobody waits at the other end of a connection, so a refusal now is no answer. A picture on
+        which workers were lost does not come again: it may be the cause.
         """
         while True:
             try:
@@ -147,7 +149,7 @@ class Jobs:
                 )
             except Problem as err:
                 wait_s = err.retry_after_s or AGAIN_S
-                if not err.retryable or time.time() + wait_s > order.until_s:
+                if err.code not in NOT_NOW or time.time() + wait_s > order.until_s:
                     raise
                 await asyncio.sleep(wait_s)
 

@@ -16,7 +16,7 @@ from fake_service import client, picture, problem, send
 from fake_upscaler import FakeUpscaler
 from PIL import Image
 from ray.exceptions import ActorDiedError
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.jobs import Jobs
 from deployments.problems import Problem
@@ -193,17 +193,25 @@ async def test_what_a_job_runs_into_is_its_result() -> None:
         assert "srv" not in json.dumps(data)
 
 
-async def test_a_job_comes_again_where_the_workers_are_full_or_lost(
+async def test_a_job_comes_again_where_no_worker_can_take_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("deployments.dispatch.RETRY_AFTER_S", 0.01)
     full = BackPressureError(num_queued_requests=9, max_queued_requests=9)
-    upscaler = FakeUpscaler(full, *[ActorDiedError()] * 3, full)
+    upscaler = FakeUpscaler(full, DeploymentUnavailableError("Upscaler"), full, ActorDiedError())
     async with client(upscaler) as http:
         job = await submit(http, seed="3")
         assert (await ended(http, job.id)).status == "succeeded"
-    assert {call["params"]["seed"] for call in upscaler.calls} == {3}
-    assert len(upscaler.calls) == 6
+    assert [call["params"]["seed"] for call in upscaler.calls] == [3] * 5
+
+
+async def test_a_job_that_kills_its_workers_does_not_come_again() -> None:
+    upscaler = FakeUpscaler(*[ActorDiedError()] * 9)
+    async with client(upscaler) as http:
+        job = await submit(http)
+        status = await ended(http, job.id)
+        assert status.problem is not None and status.problem.code == "replica_lost"
+    assert len(upscaler.calls) == 3
 
 
 async def test_bad_jobs_are_refused_at_once() -> None:
