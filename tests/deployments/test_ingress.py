@@ -16,11 +16,17 @@ from fake_upscaler import FakeUpscaler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, ObjectStoreFullError, OutOfDiskError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.openapi import FORM_FIELDS, REQUEST_FIELDS
-from sr_engine.errors import EngineDead, EngineError, InvalidParameter, InvalidResult
+from sr_engine.errors import (
+    EngineDead,
+    EngineError,
+    EngineOverloaded,
+    InvalidParameter,
+    InvalidResult,
+)
 from sr_engine.request import UpscaleParams
 
 
@@ -436,6 +442,50 @@ async def test_full_replicas_are_ready_and_lost_ones_are_not() -> None:
         assert (await http.get("/readyz")).status_code == 200
         assert (await http.get("/readyz")).status_code == 503
         assert (await http.get("/readyz")).status_code == 503
+
+
+async def test_silent_replicas_are_ready_only_where_there_are_any() -> None:
+    for running, status in ((1, 200), (0, 503)):
+        upscaler = FakeUpscaler()
+        async with client(upscaler, running=running) as http:
+            assert (await http.get("/readyz")).status_code == 200
+            upscaler.silent = True
+            assert (await http.get("/readyz")).status_code == status
+
+
+async def test_without_any_replica_a_picture_is_refused_before_its_body_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deployments.dispatch.KNOWN_TIMEOUT_S", 0.05)
+    upscaler = FakeUpscaler()
+    upscaler.silent = True
+
+    async def unread() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    async with client(upscaler) as http:
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        response = await http.post("/v1/upscale", content=unread(), headers=headers)
+        problem(response, 503, "not_ready")
+        assert response.headers["connection"] == "close"
+        # The question waits on; once it is answered, everything is taken.
+        upscaler.silent = False
+        await asyncio.sleep(0.05)
+        assert (await send(http)).status_code == 200
+    assert len(upscaler.describe.responses) == 1
+
+
+@pytest.mark.parametrize("error", [OutOfDiskError("/srv/x.py"), ObjectStoreFullError("/srv/x.py")])
+async def test_no_room_for_a_picture_on_its_way_is_a_503(error: Exception) -> None:
+    problem(await post(FakeUpscaler(error)), 503, "overloaded")
+
+
+async def test_an_overloaded_worker_is_not_asked_for_ever() -> None:
+    upscaler = FakeUpscaler(*[EngineOverloaded(7.2)] * 9)
+    response = await post(upscaler)
+    problem(response, 503, "overloaded")
+    assert (response.headers["retry-after"], len(upscaler.calls)) == ("8", 2)
 
 
 async def test_models() -> None:
