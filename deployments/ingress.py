@@ -18,7 +18,7 @@ from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
 from deployments.kinds import RETRY_AFTER_S
 from deployments.metrics import HttpMetrics, RayRecorder
-from deployments.openapi import EXPOSED_HEADERS, FORM, PROBLEM, UPSCALE
+from deployments.openapi import EXPOSED_HEADERS, FORM, MODELS, PROBE, UPSCALE, complete
 from deployments.pictures import make_picture, work_of
 from deployments.playground import Playground
 from deployments.running import running_upscalers
@@ -76,8 +76,6 @@ class Ingress:
             description=DESCRIPTION,
             redirect_slashes=False,
             redoc_url=None,
-            # Everything that can go wrong is a problem, on every route.
-            responses=PROBLEM,
         )
         problems.install(app)
         if self._cors_origins:
@@ -90,12 +88,13 @@ class Ingress:
             responses=UPSCALE,
             openapi_extra=FORM,
         )
-        app.add_api_route("/v1/models", self.models, response_model=ModelList)
+        app.add_api_route("/v1/models", self.models, response_model=ModelList, responses=MODELS)
         self._jobs.install(app)
         Playground().install(app)
         for path, probe in (("/livez", self.livez), ("/readyz", self.readyz)):
-            app.add_api_route(path, probe, response_model=Status)
+            app.add_api_route(path, probe, response_model=Status, responses=PROBE)
             app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
+        complete(app)
         # The last is the outermost.
         app.add_middleware(AccessLog, metrics=self._metrics)
         return app

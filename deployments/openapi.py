@@ -2,6 +2,7 @@
 
 from typing import Any, get_args
 
+from fastapi import FastAPI
 from pydantic import BaseModel
 
 from deployments.kinds import KINDS, MEDIA_TYPE
@@ -214,20 +215,33 @@ def _inlined(model: type[BaseModel]) -> dict[str, Any]:
 
 _PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": _inlined(ProblemDetails)}}
 
-PROBLEM: dict[int | str, dict[str, Any]] = {
-    "default": {"description": "What went wrong (RFC 9457).", "content": _PROBLEM_CONTENT}
-}
+# What Serve's proxy and Serve itself may say in the place of any route.
+_ANYWHERE = (
+    *("not_found", "request_timeout", "body_too_large", "headers_too_large"),
+    *("internal_error", "replica_lost", "not_ready"),
+)
+# What a job's picture may have ended with.
+_ENDS = (
+    *("invalid_parameter", "deadline_exceeded", "overloaded", "out_of_memory"),
+    *("inference_failed", "inference_invalid"),
+)
 
 
 def _problems(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The answers that problems have, by status."""
+    """The answers that problems have, by status, with those that any route can give."""
     answers: dict[int | str, dict[str, Any]] = {}
-    for code in codes:
+    for code in dict.fromkeys((*codes, *_ANYWHERE)):
         kind = KINDS[code]
         answer = answers.setdefault(kind.status, {"description": "", "content": _PROBLEM_CONTENT})
         answer["description"] += f"`{code}`: {kind.title}.\n\n"
         if kind.retryable:
             answer["headers"] = {"Retry-After": _header("integer", "seconds")}
+    # Starlette's own, and so no kind of ours.
+    answers[405] = {
+        "description": "`method_not_allowed`: the path has other methods.",
+        "content": _PROBLEM_CONTENT,
+        "headers": {"Allow": _header("string", "the methods that the path has")},
+    }
     return answers
 
 
@@ -254,15 +268,19 @@ _MADE = {
     },
 }
 
-_JOB = _problems("unauthorized", "job_not_found", "job_expired", "not_ready")
-
+PROBE = _problems()
+MODELS = _problems("unauthorized")
 UPSCALE: dict[int | str, dict[str, Any]] = {
     **_PICTURE,
     202: _MADE,
     **_problems(*(code for code in KINDS if not code.startswith("job_"))),
 }
-JOB = _JOB
-RESULT = {**_PICTURE, **_JOB, **_problems("not_acceptable", "job_not_finished", "job_cancelled")}
+_NO_JOB = ("unauthorized", "job_not_found", "job_expired")
+JOB = _problems(*_NO_JOB)
+RESULT: dict[int | str, dict[str, Any]] = {
+    **_PICTURE,
+    **_problems(*_NO_JOB, "not_acceptable", "job_not_finished", "job_cancelled", *_ENDS),
+}
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "`queued` (position), `step` (step, of, eta_s), `preview` (a small JPEG in "
@@ -270,5 +288,20 @@ EVENTS: dict[int | str, dict[str, Any]] = {
         "`Last-Event-ID` resumes.",
         "content": {"text/event-stream": {"example": EVENTS_EXAMPLE}},
     },
-    **_JOB,
+    **JOB,
 }
+
+
+def complete(app: FastAPI) -> None:
+    """Make the document of all routes, without the 422 that FastAPI adds for path and headers.
+
+    Ours are plain text, so that nothing of the kind is ever answered.
+    """
+    document = app.openapi()
+    for path in document["paths"].values():
+        for operation in path.values():
+            added = operation["responses"].get("422", {}).get("content", {})
+            if "application/json" in added:
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+HERE = Path(__file__).resolve().parent
 HOOKS = "fuzz_hooks"
 ARGS = {
     "model": "bundled",
@@ -83,10 +84,11 @@ def fuzz(url: str, minutes: float, seed: int, report: Path) -> int:
         **os.environ,
         "SCHEMATHESIS_HOOKS": HOOKS,
         "PYTHONPATH": os.pathsep.join(
-            [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+            [*map(str, (HERE, HERE.parent)), os.environ.get("PYTHONPATH", "")]
         ),
     }
-    return subprocess.run(command, env=environment, check=False).returncode
+    # It keeps what it has found in a folder of where it runs.
+    return subprocess.run(command, cwd=report.parent, env=environment, check=False).returncode
 
 
 def answers(report: Path) -> dict[str, int]:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import Image
 from ray.exceptions import ActorDiedError, ObjectStoreFullError, OutOfDiskError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from deployments.kinds import KINDS
 from deployments.openapi import FORM_FIELDS, REQUEST_FIELDS
 from sr_engine.errors import (
     EngineDead,
@@ -524,12 +526,31 @@ async def test_the_openapi_document_is_whole() -> None:
     assert form["additionalProperties"] is False
     answers = operation["responses"]["200"]["content"]
     assert {"image/png", "image/jpeg", "image/webp", "application/json"} <= set(answers)
-    assert "application/problem+json" in operation["responses"]["default"]["content"]
     # Every reference leads somewhere.
     for reference in {part.split('"')[0] for part in json.dumps(document).split('"$ref": "')[1:]}:
         node = document
         for step in reference.removeprefix("#/").split("/"):
             node = node[step]
+
+
+async def test_every_problem_is_documented_where_it_can_come() -> None:
+    async with client(FakeUpscaler()) as http:
+        document = (await http.get("/openapi.json")).json()
+    told: set[str] = set()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            # A default would allow any status at all.
+            assert all(re.fullmatch("[2-5][0-9]{2}", status) for status in operation["responses"])
+            for status, answer in operation["responses"].items():
+                if status < "400":
+                    continue
+                assert set(answer["content"]) == {"application/problem+json"}, (path, status)
+                codes = set(re.findall(r"^`(\w+)`", answer["description"], re.MULTILINE))
+                assert codes and {KINDS[c].status for c in codes & set(KINDS)} <= {int(status)}
+                told |= codes
+            # Those that the proxy gives, whatever the path.
+            assert {"404", "405", "408", "413", "431", "500", "503"} <= set(operation["responses"])
+    assert told == {*KINDS, "method_not_allowed"}
 
 
 async def test_a_slow_body_is_cut_off() -> None:
