@@ -284,6 +284,14 @@ async def test_the_image_is_required_once_and_as_a_file() -> None:
         assert "#/image" in pointers(problem(response, 422, "invalid_parameter"))
 
 
+def form_of(**fields: bytes) -> bytes:
+    """A multipart body with ``x`` between a picture and the fields."""
+    parts = [b'name="image"; filename="a"\r\n\r\n' + picture()]
+    parts += [b'name="%b"\r\n\r\n%b' % (name.encode(), text) for name, text in fields.items()]
+    head = b"--x\r\nContent-Disposition: form-data; "
+    return b"".join(head + part + b"\r\n" for part in parts) + b"--x--\r\n"
+
+
 async def test_declared_and_streamed_bodies_are_limited() -> None:
     upscaler, sent = FakeUpscaler(), 0
 
@@ -296,11 +304,12 @@ async def test_declared_and_streamed_bodies_are_limited() -> None:
 
     async with client(upscaler) as http:
         form = {"Content-Type": "multipart/form-data; boundary=x"}
-        declared = await http.post(
-            "/v1/upscale", content=b"", headers={**form, "Content-Length": "100001"}
-        )
+        declared = [
+            await http.post("/v1/upscale", content=b"", headers={**form, "Content-Length": length})
+            for length in ("100001", "9" * 5000)
+        ]
         streamed = await http.post("/v1/upscale", content=endless(), headers=form)
-    for response in (declared, streamed):
+    for response in (*declared, streamed):
         problem(response, 413, "body_too_large")
         assert response.headers["connection"] == "close"
     assert sent <= 2 * LIMITS.max_body_bytes
@@ -333,6 +342,45 @@ async def test_malformed_multipart(content_type: str, body: bytes) -> None:
             "/v1/upscale", content=body, headers={"Content-Type": content_type}
         )
     problem(response, 400, "malformed_multipart")
+
+
+@pytest.mark.parametrize(
+    "charset",
+    ["undefined", "punycode", "unicode_escape", "utf-7", "latin-1", "rot13", '""', "nonsense"],
+)
+async def test_text_is_utf_8(charset: str) -> None:
+    upscaler = FakeUpscaler(prompts=True)
+    async with client(upscaler) as http:
+        for given, status in ((charset, 400), ("UTF-8", 200), ('"utf8"', 200)):
+            response = await http.post(
+                "/v1/upscale",
+                content=form_of(prompt=b"a\\ud800"),
+                headers={"Content-Type": f"multipart/form-data; boundary=x; charset={given}"},
+            )
+            assert response.status_code == status
+            if status == 400:
+                problem(response, 400, "malformed_multipart")
+                assert not upscaler.calls and response.headers["connection"] == "close"
+    assert [call["params"]["prompt"] for call in upscaler.calls] == ["a\\ud800"] * 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=8))
+def test_no_prompt_holds_half_a_character(text: bytes) -> None:
+    if b"\r\n--x" in text:
+        return
+    upscaler = FakeUpscaler(prompts=True)
+
+    async def sent() -> httpx.Response:
+        async with client(upscaler) as http:
+            return await http.post(
+                "/v1/upscale",
+                content=form_of(prompt=text),
+                headers={"Content-Type": "multipart/form-data; boundary=x"},
+            )
+
+    assert asyncio.run(sent()).status_code == 200
+    upscaler.calls[0]["params"]["prompt"].encode()
 
 
 async def test_other_bodies_are_unsupported() -> None:
