@@ -15,6 +15,7 @@ from deployments.access import Gate
 from deployments.access_log import AccessLog
 from deployments.backlog import Backlog
 from deployments.dispatch import Dispatcher, UpscalerHandle
+from deployments.docs_page import DocsPage
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
 from deployments.kinds import RETRY_AFTER_S
 from deployments.metrics import HttpMetrics, RayRecorder
@@ -75,6 +76,7 @@ class Ingress:
             title="nullscale",
             description=DESCRIPTION,
             redirect_slashes=False,
+            docs_url=None,
             redoc_url=None,
         )
         problems.install(app)
@@ -91,6 +93,7 @@ class Ingress:
         app.add_api_route("/v1/models", self.models, response_model=ModelList, responses=MODELS)
         self._jobs.install(app)
         Playground().install(app)
+        DocsPage().install(app)
         for path, probe in (("/livez", self.livez), ("/readyz", self.readyz)):
             app.add_api_route(path, probe, response_model=Status, responses=PROBE)
             app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
