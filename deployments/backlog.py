@@ -24,8 +24,10 @@ class Backlog:
     """The work that one ingress replica has sent out, against the rate at which it comes back.
 
     Work has any unit that is proportional to time. The rate is that of the last busy minute, so it
-    follows the number of replicas, their batches, and what others take of them. Until something has
-    come back nothing is known, and everything is taken.
+    follows the number of replicas, their batches, and what others take of them. It counts from the
+    first return of a busy time on: how long one request takes alone says nothing of how many are
+    done at once. Until something has come back after that nothing is known, and everything is
+    taken.
     """
 
     def __init__(self, max_wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,6 +37,7 @@ class Backlog:
         self._usual = 0.0
         self._out = 0.0
         self._requests = 0
+        self._flowing = False
         self._done = 0.0
         self._busy_s = 0.0
 
@@ -63,12 +66,16 @@ class Backlog:
         try:
             yield place
             self._advance()
-            self._done += place.work
+            if self._flowing:
+                self._done += place.work
+            self._flowing = True
         finally:
             self._advance()
             self._requests -= 1
-            # Sums of floats leave a rest; with nothing out there is none.
-            self._out = self._out - place.work if self._requests else 0.0
+            self._out -= place.work
+            if not self._requests:
+                # Sums of floats leave a rest; with nothing out there is none.
+                self._out, self._flowing = 0.0, False
 
     def settle(self, place: Place, work: float) -> None:
         """Say how much work a place is for; none, where others have taken it over."""
@@ -79,7 +86,7 @@ class Backlog:
 
     def _advance(self) -> None:
         now_s = self._clock()
-        if self._requests:
+        if self._flowing:
             passed_s = now_s - self._seen_s
             kept = math.exp(-passed_s / MEMORY_S)
             self._busy_s = self._busy_s * kept + passed_s

@@ -1,5 +1,6 @@
 """The estimate of what is out, against queues whose answer is known."""
 
+from collections import deque
 from contextlib import ExitStack
 
 import pytest
@@ -26,10 +27,16 @@ def fill(backlog: Backlog, places: int, work: float = 2.0) -> ExitStack:
 
 
 def busy(replicas: int, jobs: int, job_s: float, clock: Clock, backlog: Backlog) -> None:
-    """Keep ``replicas`` workers busy with jobs of two units each, one after another."""
-    for _ in range(jobs):
-        with fill(backlog, replicas):
-            clock.now_s += job_s
+    """Keep ``replicas`` workers busy with jobs of two units each, one more of them waiting."""
+    out = deque(fill(backlog, 1) for _ in range(replicas + 1))
+    clock.now_s += job_s  # nothing comes back before the first is done
+    for _ in range(jobs * replicas):
+        out.popleft().close()
+        out.append(fill(backlog, 1))
+        clock.now_s += job_s / replicas
+    while out:
+        out.popleft().close()
+        clock.now_s += job_s / replicas
 
 
 @pytest.mark.parametrize("replicas", [1, 4])
@@ -65,6 +72,16 @@ def test_it_refuses_what_it_could_not_answer_in_time() -> None:
         assert refused.value.retry_after_s == pytest.approx(4.0, rel=0.1)
 
 
+def test_jobs_that_come_one_by_one_tell_nothing_of_how_many_could_be_done() -> None:
+    clock = Clock()
+    backlog = Backlog(21.0, clock)
+    for _ in range(100):
+        with fill(backlog, 1):
+            clock.now_s += 5
+    with fill(backlog, 100):
+        assert backlog.wait_s() == 0
+
+
 def test_a_burst_counts_before_its_bodies_are_read() -> None:
     clock = Clock()
     backlog = Backlog(21.0, clock)
@@ -89,6 +106,6 @@ def test_what_fails_is_not_done_and_what_others_take_over_is_no_work() -> None:
         assert backlog.wait_s() > 0
         backlog.settle(place, 0)
         assert backlog.wait_s() == 0
-    with fill(backlog, 1, 0.1):
+    with fill(backlog, 3, 0.1):
         pass
     assert backlog.wait_s() == 0.0, "no rest of a sum of floats"

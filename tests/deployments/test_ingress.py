@@ -624,11 +624,14 @@ async def test_overload_is_refused_before_the_body_is_read() -> None:
         yield b""
 
     async with client(upscaler, limits=hurried) as http:
-        upscaler.delay_s = 0.1
-        assert (await send(http)).status_code == 200
+        upscaler.delay_s = 0.2
+        first = asyncio.create_task(send(http))
+        await asyncio.sleep(0.1)
+        # Comes back a tenth of a second after the first.
+        assert (await send(http)).status_code == (await first).status_code == 200
         upscaler.delay_s = 30
-        waiting = [asyncio.create_task(send(http)) for _ in range(5)]
-        while len(upscaler.calls) < 6:
+        waiting = [asyncio.create_task(send(http)) for _ in range(20)]
+        while len(upscaler.calls) < 22:
             await asyncio.sleep(0.01)
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         response = await http.post("/v1/upscale", content=unread(), headers=headers)
