@@ -4,44 +4,39 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from deployments.problems import Problem
 
 MEMORY_S = 60.0
 """Of busy time: what was done before counts for little."""
+MEMORY_REQUESTS = 10
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """One request's place; its work is a guess until `Backlog.settle`."""
+
+    work: float
 
 
 class Backlog:
     """The work that one ingress replica has sent out, against the rate at which it comes back.
 
     Work has any unit that is proportional to time. The rate is that of the last busy minute, so it
-    follows the number of replicas, their batches, and what other ingress replicas take of them.
-    Until something has come back nothing is known, and everything is taken.
+    follows the number of replicas, their batches, and what others take of them. Until something has
+    come back nothing is known, and everything is taken.
     """
 
     def __init__(self, max_wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_wait_s = max_wait_s
         self._clock = clock
         self._seen_s = clock()
+        self._usual = 0.0
         self._out = 0.0
         self._requests = 0
         self._done = 0.0
         self._busy_s = 0.0
-
-    def check(self) -> None:
-        """Do nothing while what is out will be back in time.
-
-        Raises:
-            Problem: it will not; its `retry_after_s` says when enough of it will be.
-        """
-        excess_s = self.wait_s() - self._max_wait_s
-        if excess_s > 0:
-            raise Problem(
-                "overloaded",
-                "too much work waits already",
-                retry_after_s=max(1.0, excess_s),
-                close=True,
-            )
 
     def wait_s(self) -> float:
         """Return the seconds until all that is out will be back."""
@@ -49,20 +44,38 @@ class Backlog:
         return self._out * self._busy_s / self._done if self._done else 0.0
 
     @contextmanager
-    def sent(self, work: float) -> Iterator[None]:
-        """Count ``work`` as out; as done, too, where the block does not raise."""
-        self._advance()
-        self._out += work
+    def place(self) -> Iterator[Place]:
+        """Take a place before the work is known, so that a burst is counted as it arrives.
+
+        What the block leaves without raising is done.
+
+        Raises:
+            Problem: what is out will not be back in time; its `retry_after_s` says when enough of
+                it will be.
+        """
+        excess_s = self.wait_s() - self._max_wait_s
+        if excess_s > 0:
+            detail = "too much work waits already"
+            raise Problem("overloaded", detail, retry_after_s=max(1.0, excess_s), close=True)
+        place = Place(self._usual)
+        self._out += place.work
         self._requests += 1
         try:
-            yield
+            yield place
             self._advance()
-            self._done += work
+            self._done += place.work
         finally:
             self._advance()
             self._requests -= 1
             # Sums of floats leave a rest; with nothing out there is none.
-            self._out = self._out - work if self._requests else 0.0
+            self._out = self._out - place.work if self._requests else 0.0
+
+    def settle(self, place: Place, work: float) -> None:
+        """Say how much work a place is for; none, where others have taken it over."""
+        self._out += work - place.work
+        place.work = work
+        if work:
+            self._usual += (work - self._usual) / MEMORY_REQUESTS
 
     def _advance(self) -> None:
         now_s = self._clock()

@@ -9,9 +9,17 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
-from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from deployments.kinds import RETRY_AFTER_S
 from deployments.problems import Problem, problem_of
 from deployments.retries import RetryBudget
 from deployments.schemas import ModelDescription, Order, UpscaleReply
@@ -22,8 +30,8 @@ from sr_engine.request import Value
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-RETRY_AFTER_S = 5.0
 DESCRIBE_TIMEOUT_S = 2.0
+KNOWN_TIMEOUT_S = 10.0
 LOST = (RayActorError, ObjectLostError, EngineDead)
 
 T_co = TypeVar("T_co", covariant=True)
@@ -90,6 +98,8 @@ class Dispatcher:
     Args:
         timeout_s: longest that a picture may take, which is as long as replicas may be too busy to
             describe themselves.
+        running: asks how many replicas run; may block.
+        retry_after_s: asked when the replicas' queue is full.
         on_retry: told of each picture that goes to another replica after one was lost.
     """
 
@@ -98,14 +108,19 @@ class Dispatcher:
         upscaler: UpscalerHandle,
         timeout_s: float,
         *,
+        running: Callable[[], int],
+        retry_after_s: Callable[[], float] = lambda: RETRY_AFTER_S,
         on_retry: Callable[[], None] = lambda: None,
     ) -> None:
         self._upscaler = upscaler
         self._streaming = upscaler.options(stream=True)
         self._timeout_s = timeout_s
+        self._running = running
+        self._retry_after_s = retry_after_s
         self._on_retry = on_retry
         self._budget = RetryBudget()
         self._description: ModelDescription | None = None
+        self._asking: asyncio.Task[ModelDescription] | None = None
         self._answered_s = -float("inf")
 
     async def upscale(
@@ -126,11 +141,13 @@ class Dispatcher:
                 reply = await self._persistently(order, request_id, on_event)
         except TimeoutError as err:
             detail = "the request did not end within its time"
-            raise Problem("deadline_exceeded", detail, retry_after_s=RETRY_AFTER_S) from err
+            raise self._come_again("deadline_exceeded", detail) from err
         except BackPressureError as err:
-            raise _come_again("overloaded", "too many requests wait already") from err
+            raise self._come_again("overloaded", "too many requests wait already") from err
+        except (OutOfDiskError, ObjectStoreFullError) as err:
+            raise self._come_again("overloaded", "there is no room for the picture") from err
         except DeploymentUnavailableError as err:
-            raise _come_again("not_ready", "no worker is ready") from err
+            raise self._come_again("not_ready", "no worker is ready") from err
         except NullscaleError as err:
             raise problem_of(cause_of(err)) from err
         self._answered_s = time.monotonic()
@@ -148,24 +165,42 @@ class Dispatcher:
                 self._answered_s = time.monotonic()
         except (TimeoutError, BackPressureError):
             # Full replicas answer nothing but pictures, for as long as their longest job takes.
-            busy = time.monotonic() - self._answered_s < self._timeout_s
-            if not busy or self._description is None:
-                raise _come_again("not_ready", "no worker is ready") from None
+            recent = time.monotonic() - self._answered_s < self._timeout_s
+            if self._description is None or not recent or not await self._any_running():
+                raise self._come_again("not_ready", "no worker is ready") from None
         except (*LOST, DeploymentUnavailableError) as err:
             self._answered_s = -float("inf")
-            raise _come_again("not_ready", "no worker is ready") from err
+            raise self._come_again("not_ready", "no worker is ready") from err
         assert self._description is not None
         return self._description
 
     async def known(self) -> ModelDescription:
         """The description at hand; replicas are asked only where there is none.
 
-        The question waits its turn among the pictures, as the picture after it will.
+        The question waits its turn among the pictures, for all who want to know; they wait for a
+        while only.
 
         Raises:
-            Problem: no replica is ready.
+            Problem: no replica has answered yet.
         """
-        return self._description or await self.describe(self._timeout_s)
+        if self._description is not None:
+            return self._description
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self.describe(self._timeout_s))
+            # Where nobody waits any more, what went wrong is nobody's.
+            self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            async with asyncio.timeout(KNOWN_TIMEOUT_S):
+                return await asyncio.shield(self._asking)
+        except (TimeoutError, Problem) as err:
+            raise self._come_again("not_ready", "no worker is ready", close=True) from err
+
+    async def _any_running(self) -> bool:
+        try:
+            return await asyncio.to_thread(self._running) > 0
+        except RayError:
+            # Without its controller Serve knows nothing, and its replicas go on.
+            return True
 
     async def _persistently(
         self, order: Order, request_id: str, on_event: OnEvent | None
@@ -176,8 +211,8 @@ class Dispatcher:
             try:
                 return await self._attempt(order, request_id, on_event)
             except EngineOverloaded:
-                # Another one may have less to do.
-                if attempt == ATTEMPTS:
+                # Another one may have less to do. More than one of them would make it worse.
+                if attempt > 1:
                     raise
             except LOST as err:
                 self._answered_s = -float("inf")
@@ -186,9 +221,8 @@ class Dispatcher:
                     "request %s lost a replica, try %d", request_id, attempt, extra=extra
                 )
                 if attempt == ATTEMPTS or not self._budget.spend():
-                    raise _come_again(
-                        "replica_lost", f"{attempt} workers were lost on this request"
-                    ) from err
+                    detail = f"{attempt} workers were lost on this request"
+                    raise self._come_again("replica_lost", detail) from err
                 self._on_retry()
 
     async def _attempt(
@@ -204,10 +238,13 @@ class Dispatcher:
                 if isinstance(event, UpscaleReply):
                     return event
                 on_event(event)
-        except asyncio.CancelledError:
+        except BaseException:
             stream.cancel()
             raise
         raise EngineDead("the replica's events ended early")
+
+    def _come_again(self, code: str, detail: str, *, close: bool = False) -> Problem:
+        return Problem(code, detail, retry_after_s=self._retry_after_s(), close=close)
 
 
 async def settled(response: Response[T]) -> T:
@@ -224,7 +261,3 @@ def cause_of(error: NullscaleError) -> NullscaleError:
     if isinstance(error, RayTaskError) and isinstance(error.cause, NullscaleError):
         return error.cause
     return error
-
-
-def _come_again(code: str, detail: str) -> Problem:
-    return Problem(code, detail, retry_after_s=RETRY_AFTER_S)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -73,11 +74,15 @@ async def read_form(request: Request, limits: Limits, model: ModelDescription) -
 
 
 async def _read(request: Request, max_body_bytes: int) -> FormData:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "multipart/form-data":
+    media_type, options = parse_options_header(request.headers.get("content-type"))
+    if media_type != b"multipart/form-data":
         raise Problem("unsupported_media_type", "send a multipart/form-data body", close=True)
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_body_bytes:
+    # Python knows encodings that fail on purpose, and some that make what is no text.
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+        raise Problem("malformed_multipart", "the charset can only be utf-8", close=True)
+    declared = request.headers.get("content-length", "0")
+    # Twenty digits are more than any limit, and int() would refuse some thousands.
+    if not declared.isdecimal() or len(declared) >= 20 or int(declared) > max_body_bytes:
         raise _too_large(max_body_bytes)
     parser = MultiPartParser(
         request.headers,

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -17,10 +17,12 @@ from deployments.backlog import Backlog
 from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.docs_page import DocsPage
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
+from deployments.kinds import RETRY_AFTER_S
 from deployments.metrics import HttpMetrics, RayRecorder
 from deployments.openapi import EXPOSED_HEADERS, FORM, MODELS, PROBE, UPSCALE, complete
 from deployments.pictures import make_picture, work_of
 from deployments.playground import Playground
+from deployments.running import running_upscalers
 from deployments.schemas import Access, Limits, Model, ModelList, Order, Status
 from sr_engine.errors import InvalidImage
 from sr_engine.image_io import decode_image
@@ -38,6 +40,7 @@ class Ingress:
     Args:
         timeout_s: longest that a picture may take while its client waits.
         job_timeout_s: longest that it may take as a job.
+        upscalers: asks how many replicas of the upscaler run.
     """
 
     def __init__(
@@ -48,14 +51,21 @@ class Ingress:
         access: Access,
         timeout_s: float,
         job_timeout_s: float,
+        upscalers: Callable[[], int] = running_upscalers,
     ) -> None:
         logs.join_serve()
         self._metrics = HttpMetrics(RayRecorder())
-        self._dispatcher = Dispatcher(upscaler, timeout_s, on_retry=self._metrics.retried)
+        self._backlog = Backlog(limits.max_wait_s)
+        self._dispatcher = Dispatcher(
+            upscaler,
+            timeout_s,
+            running=upscalers,
+            retry_after_s=self._half_of_the_wait_s,
+            on_retry=self._metrics.retried,
+        )
         self._limits = limits
         self._gate = Gate(access)
         self._cors_origins = access.cors_origins
-        self._backlog = Backlog(limits.max_wait_s)
         self._jobs = JobRoutes(jobs, self._gate)
         self._timeout_s = timeout_s
         self._job_timeout_s = job_timeout_s
@@ -95,19 +105,19 @@ class Ingress:
     async def upscale(self, request: Request) -> Response:
         """Upscale one picture."""
         owner = self._gate.admit(request)
-        self._backlog.check()
-        model = await self._dispatcher.known()
-        form = await forms.read_form(request, self._limits, model)
-        as_job = form.respond_async or prefers_async(request)
-        if as_job:
-            order = await self._order(form, self._job_timeout_s)
-            return await self._jobs.submit(order, owner, request, form.digest)
-        if "idempotency-key" in request.headers:
-            detail = "Idempotency-Key: only for jobs, with `Prefer: respond-async`"
-            raise problems.Problem("invalid_header", detail)
-        as_json = replies.wants_json(request, f"image/{form.output_format}")
-        order = await self._order(form, self._timeout_s)
-        with self._backlog.sent(work_of(order)):
+        if prefers_async(request):
+            return await self._submit(request, owner, await self._form(request))
+        with self._backlog.place() as place:
+            form = await self._form(request)
+            if form.respond_async:
+                self._backlog.settle(place, 0)
+                return await self._submit(request, owner, form)
+            if "idempotency-key" in request.headers:
+                detail = "Idempotency-Key: only for jobs, with `Prefer: respond-async`"
+                raise problems.Problem("invalid_header", detail)
+            as_json = replies.wants_json(request, f"image/{form.output_format}")
+            order = await self._order(form, self._timeout_s)
+            self._backlog.settle(place, work_of(order))
             picture = await make_picture(order, self._dispatcher, problems.request_id(request))
         if as_json:
             return await asyncio.to_thread(replies.json_reply, picture, request)
@@ -130,6 +140,17 @@ class Ingress:
         await self._dispatcher.describe()
         return Status(status="ready")
 
+    async def _form(self, request: Request) -> forms.UpscaleForm:
+        return await forms.read_form(request, self._limits, await self._dispatcher.known())
+
+    async def _submit(self, request: Request, owner: str, form: forms.UpscaleForm) -> Response:
+        order = await self._order(form, self._job_timeout_s)
+        return await self._jobs.submit(order, owner, request, form.digest)
+
+    def _half_of_the_wait_s(self) -> float:
+        """By then there is room in the replicas' queue, whoever filled it."""
+        return max(RETRY_AFTER_S, self._backlog.wait_s() / 2)
+
     async def _order(self, form: forms.UpscaleForm, timeout_s: float) -> Order:
         until_s = time.time() + min(timeout_s, form.deadline_s or timeout_s)
         start_s = time.perf_counter()
@@ -145,12 +166,13 @@ class Ingress:
             )
         except InvalidImage as err:
             raise problems.problem_of(err) from err
+        if not form.keep_metadata:
+            source = replace(source, exif=None, xmp=None)
         return Order(
             source=source,
             params=replace(form.params, seed=seed),
             output_format=form.output_format,
             output_quality=form.output_quality,
-            keep_metadata=form.keep_metadata,
             until_s=until_s,
             decode_ms=1e3 * (time.perf_counter() - start_s),
         )
@@ -160,7 +182,9 @@ def _allow(app: FastAPI, origins: Sequence[str]) -> None:
     """Let pages of ``origins`` use the service, without credentials of the browser's own."""
     options: dict[str, Any] = {
         "allow_methods": ["GET", "POST", "DELETE"],
-        "allow_headers": ["Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer"],
+        "allow_headers": [
+            *("Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-Request-Id")
+        ],
         "expose_headers": list(EXPOSED_HEADERS),
     }
     app.add_middleware(CORSMiddleware, allow_origins=list(origins), **options)

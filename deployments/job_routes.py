@@ -1,12 +1,13 @@
 """The routes of asynchronous jobs."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments import replies
@@ -14,6 +15,7 @@ from deployments.access import Gate
 from deployments.dispatch import Response as Reply
 from deployments.dispatch import Stream, settled
 from deployments.job_store import Idempotency, JobEvent
+from deployments.kinds import RETRY_AFTER_S
 from deployments.openapi import EVENTS, JOB, RESULT
 from deployments.pictures import Picture
 from deployments.problems import Problem, request_id
@@ -21,7 +23,7 @@ from deployments.schemas import JobStatus, Order
 
 PREFIX = "/v1/jobs/"
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
-RETRY_AFTER_S = 5.0
+ANSWER_TIMEOUT_S = 15.0
 
 
 class JobsMethod(Protocol):
@@ -104,7 +106,7 @@ class JobRoutes:
         idempotency = None
         if key is not None:
             check_key(key)
-            idempotency = Idempotency(key, digest())
+            idempotency = Idempotency(key, await asyncio.to_thread(digest))
         status, new = await _answer(
             self._jobs.submit.remote(order, owner, request_id(request), idempotency)
         )
@@ -174,10 +176,11 @@ def check_key(key: str) -> None:
 
 async def _answer(response: Reply[Any]) -> Any:
     try:
-        return await settled(response)
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            return await settled(response)
     except Problem as err:
         # Ray's copy of what was raised there has a stack trace for a text.
         raise (err.cause if isinstance(err, RayTaskError) else err) from None
-    except (RayActorError, DeploymentUnavailableError, BackPressureError) as err:
+    except (TimeoutError, RayError, DeploymentUnavailableError, BackPressureError) as err:
         detail = "the jobs are out of reach"
         raise Problem("not_ready", detail, retry_after_s=RETRY_AFTER_S) from err

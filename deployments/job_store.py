@@ -12,8 +12,12 @@ from typing import Any
 from deployments.pictures import Picture
 from deployments.problems import Problem
 from deployments.schemas import JobSettings, JobState, Order
+from sr_engine.request import MAX_STEPS
 
-MAX_EVENTS = 256
+# As many as a job may have steps, and some.
+MAX_EVENTS = MAX_STEPS + 24
+# Of these only the newest is worth keeping.
+REPLACED = ("queued", "preview")
 MAX_REMEMBERED = 100_000
 FULL_RETRY_AFTER_S = 5.0
 
@@ -58,8 +62,10 @@ class Job:
     ended_s: float | None = None
     outcome: Picture | Problem | None = None
     task: "asyncio.Task[None] | None" = None
+    timer: asyncio.TimerHandle | None = None
     events: deque[JobEvent] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
     numbered: int = 0
+    preview_bytes: int = 0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -70,18 +76,21 @@ class Job:
     @property
     def held_bytes(self) -> int:
         """Bytes of pictures that it keeps in memory."""
-        held = 0
+        held = self.preview_bytes
         if self.order is not None:
             source = self.order.source
-            held += source.samples.nbytes + (0 if source.alpha is None else source.alpha.nbytes)
+            held += source.samples.nbytes + len(source.exif or b"") + len(source.xmp or b"")
+            held += 0 if source.alpha is None else source.alpha.nbytes
         if isinstance(self.outcome, Picture):
             held += len(self.outcome.encoded)
         return held
 
     def tell(self, name: str, data: dict[str, Any]) -> None:
-        """Add an event; of previews only the newest is worth keeping."""
+        """Add an event."""
         if name == "preview":
-            for old in [event for event in self.events if event.name == "preview"]:
+            self.preview_bytes = len(data["image"])
+        if name in REPLACED:
+            for old in [event for event in self.events if event.name == name]:
                 self.events.remove(old)
         self.numbered += 1
         self.events.append(JobEvent(self.numbered, name, data))
@@ -217,13 +226,14 @@ class JobStore:
             raise Problem(
                 "overloaded", "too many jobs wait already", retry_after_s=FULL_RETRY_AFTER_S
             )
-        self._shrink(job.held_bytes)
 
-    def _shrink(self, coming_bytes: int = 0) -> None:
-        """Drop the oldest results while there are too many of them, or too many bytes."""
-        jobs = [*self._unfinished.values(), *self._ended.values()]
-        excess = sum(job.held_bytes for job in jobs) + coming_bytes - self._settings.max_bytes
-        for job in list(self._ended.values()):
+    def _shrink(self) -> None:
+        """Drop the oldest results while there are too many of them, or too many bytes.
+
+        The newest stays, whatever its size: its owner has just been told of it.
+        """
+        excess = sum(job.held_bytes for job in self._ended.values()) - self._settings.max_bytes
+        for job in list(self._ended.values())[:-1]:
             if excess <= 0 and len(self._ended) <= self._settings.max_kept:
                 return
             excess -= job.held_bytes

@@ -1,14 +1,15 @@
 """Asynchronous jobs: one deployment that owns them, their events and their results.
 
-What it holds is in its memory alone. When its node dies, its jobs and results are lost: a client
-sees a 404 and sends the picture again. An ingress replica may come and go.
+What it holds is in its memory alone. When its node dies, or an upgrade replaces it, its jobs and
+results are lost: a client sees a 404 and sends the picture again. An ingress replica may come and
+go.
 """
 
 import asyncio
 import base64
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from copy import copy
 from datetime import UTC, datetime
 from typing import Any
@@ -19,8 +20,11 @@ from jaxtyping import UInt8
 from deployments import logs
 from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.job_store import Idempotency, Job, JobEvent, JobStore
+from deployments.kinds import RETRY_AFTER_S
+from deployments.metrics import JobMetrics, RayRecorder
 from deployments.pictures import Picture, make_picture
 from deployments.problems import Problem, details_of
+from deployments.running import running_upscalers
 from deployments.schemas import JobSettings, JobState, JobStatus, Order
 from sr_engine.encoding import encode_image
 from sr_engine.events import Progress, QueuedEvent, StepEvent
@@ -28,16 +32,33 @@ from sr_engine.events import Progress, QueuedEvent, StepEvent
 logger = logging.getLogger(__name__)
 
 PREVIEW_QUALITY = 70
-AGAIN_S = 2.0
 NOT_NOW = frozenset({"overloaded", "not_ready"})
 
 
 class Jobs:
-    """The owner of all jobs. Ingress replicas submit them, ask for them and stream their events."""
+    """The owner of all jobs. Ingress replicas submit them, ask for them and stream their events.
 
-    def __init__(self, upscaler: UpscalerHandle, settings: JobSettings) -> None:
+    Args:
+        upscalers: asks how many replicas of the upscaler run.
+        again_s: pause before a job that no worker could take comes again.
+    """
+
+    def __init__(
+        self,
+        upscaler: UpscalerHandle,
+        settings: JobSettings,
+        upscalers: Callable[[], int] = running_upscalers,
+        again_s: float = RETRY_AFTER_S,
+    ) -> None:
         logs.join_serve()
-        self._dispatcher = Dispatcher(upscaler, settings.timeout_s)
+        self._metrics = JobMetrics(RayRecorder())
+        self._dispatcher = Dispatcher(
+            upscaler,
+            settings.timeout_s,
+            running=upscalers,
+            retry_after_s=lambda: again_s,
+            on_retry=self._metrics.retried,
+        )
         self._max_running = settings.max_running
         self._store = JobStore(settings)
 
@@ -56,6 +77,8 @@ class Jobs:
         if new:
             self._start_next()
             if job.state is JobState.QUEUED:
+                left_s = order.until_s - time.time()
+                job.timer = asyncio.get_running_loop().call_later(left_s, self._overdue, job)
                 job.tell("queued", {"position": self._store.waiting().index(job)})
         return self._status(job), new
 
@@ -148,15 +171,25 @@ class Jobs:
                     order, self._dispatcher, job.request_id, lambda event: _tell(job, event)
                 )
             except Problem as err:
-                wait_s = err.retry_after_s or AGAIN_S
+                wait_s = err.retry_after_s or RETRY_AFTER_S
                 if err.code not in NOT_NOW or time.time() + wait_s > order.until_s:
                     raise
                 await asyncio.sleep(wait_s)
 
+    def _overdue(self, job: Job) -> None:
+        """End a job that nobody has taken up in its time; the dispatcher ends the others."""
+        if job.state is JobState.QUEUED:
+            self._end(job, Problem("deadline_exceeded", "no worker was free in its time"))
+
     def _end(self, job: Job, outcome: Picture | Problem) -> None:
         if job.ended:
             return
+        if job.timer is not None:
+            job.timer.cancel()
         self._store.end(job, outcome)
+        extra = {"request_id": job.request_id, "job_id": job.job_id}
+        logger.info("request %s: its job has %s", job.request_id, job.state, extra=extra)
+        self._metrics.ended(job.state)
         if isinstance(outcome, Picture):
             job.tell("done", {"result": f"/v1/jobs/{job.job_id}/result"})
         else:

@@ -37,6 +37,9 @@ class RayRecorder:
         return lambda value, **given: made.observe(value, given)
 
 
+RETRIES = "nullscale_retries_total", "Pictures sent to another replica after one was lost"
+
+
 class HttpMetrics:
     """An ingress replica's instruments; labels are templates and codes, never what clients send."""
 
@@ -56,9 +59,7 @@ class HttpMetrics:
             ["route"],
         )
         self._in_flight_now = gauge("nullscale_http_in_flight", "Requests without a full answer")
-        self._retries = counter(
-            "nullscale_retries_total", "Pictures sent to another replica after one was lost"
-        )
+        self._retries = counter(*RETRIES)
         self._refused = counter("nullscale_refused_total", "Requests turned away", ["code"])
 
     def started(self) -> None:
@@ -83,3 +84,20 @@ class HttpMetrics:
     def refresh(self) -> None:
         """Say the gauges again: Ray drops what has not been set for half a minute."""
         self._in_flight_now(self._in_flight)
+
+
+class JobMetrics:
+    """The instruments of the jobs' owner."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        counter = forgiving(recorder.counter)
+        self._jobs = counter("nullscale_jobs_total", "Jobs that ended", ["state"])
+        self._retries = counter(*RETRIES)
+
+    def ended(self, state: str) -> None:
+        """Take note of a job's end."""
+        self._jobs(1, state=state)
+
+    def retried(self) -> None:
+        """Take note of a picture that goes to another replica."""
+        self._retries(1)

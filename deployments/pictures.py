@@ -52,8 +52,8 @@ async def make_picture(
         order.output_format,
         order.output_quality,
         alpha=layers.alpha,
-        exif=source.exif if order.keep_metadata else None,
-        xmp=source.xmp if order.keep_metadata else None,
+        exif=source.exif,
+        xmp=source.xmp,
     )
     consistency = await asyncio.to_thread(
         measure_consistency, encoded, source, reachable=reply.reachable and layers.reachable

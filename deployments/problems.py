@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
-from deployments.kinds import KINDS, MEDIA_TYPE, REQUEST_ID, TYPE_PREFIX
+from deployments.kinds import KINDS, MEDIA_TYPE, REQUEST_ID, RETRY_AFTER_S, TYPE_PREFIX
 from deployments.schemas import FieldError, ProblemDetails
 from sr_engine.errors import (
     DeadlineExceeded,
@@ -95,7 +95,8 @@ def problem_of(error: NullscaleError) -> Problem:
             detail = "too many requests wait already"
             return Problem("overloaded", detail, retry_after_s=error.retry_after_s)
         case DeadlineExceeded():
-            return Problem("deadline_exceeded", "the request did not end in time")
+            detail = "the request could not end in time"
+            return Problem("deadline_exceeded", detail, retry_after_s=RETRY_AFTER_S)
         case OutOfMemory():
             detail = "the device has no room for this picture at present"
             return Problem("out_of_memory", detail, retry_after_s=OUT_OF_MEMORY_RETRY_S)

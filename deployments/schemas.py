@@ -54,7 +54,7 @@ class JobSettings(BaseModel):
     )
     max_kept: int = Field(default=4096, ge=1, description="jobs that have ended")
     max_bytes: int = Field(
-        default=2**30, ge=1, description="of pictures kept, those that wait and results"
+        default=2**30, ge=1, description="of pictures that wait, and as much again of results"
     )
 
 
@@ -79,9 +79,9 @@ class Order:
     """A decoded picture and what is wanted of it.
 
     Attributes:
+        source: with the metadata that the answer is to have, and no other.
         params: with a seed, so that a second try gives the same picture.
         output_quality: None is the format's own default.
-        keep_metadata: write the file's EXIF and XMP data into the answer.
         until_s: Unix time at which the client's time is up.
         decode_ms: milliseconds that decoding took.
     """
@@ -90,7 +90,6 @@ class Order:
     params: UpscaleParams
     output_format: OutputFormat
     output_quality: int | None
-    keep_metadata: bool
     until_s: float
     decode_ms: float
 

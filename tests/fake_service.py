@@ -23,15 +23,17 @@ def application(
     limits: Limits = LIMITS,
     access: Access | None = None,
     jobs: JobSettings | None = None,
+    running: int = 1,
 ) -> FastAPI:
     settings = jobs or JobSettings(timeout_s=30)
     return Ingress(
         upscaler,
-        FakeJobs(Jobs(upscaler, settings)),
+        FakeJobs(Jobs(upscaler, settings, lambda: running, again_s=0.01)),
         limits,
         access or Access(),
         timeout_s,
         settings.timeout_s,
+        lambda: running,
     ).__serve_build_asgi_app__()
 
 

@@ -92,7 +92,8 @@ class FakeUpscaler:
     """A handle. ``errors`` are raised first, one a call; then every picture is answered.
 
     The answer is grey noise of the request's seed, unless the input is flat: then it is flat too,
-    and consistent with it. ``echo`` answers with the input itself, each pixel repeated.
+    and consistent with it. ``echo`` answers with the input itself, each pixel repeated. While
+    ``silent`` it does not describe itself.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class FakeUpscaler:
         self.events = FakeStreamMethod(self._events)
         self.describe = FakeMethod(self._describe)
         self.describe_errors: list[Exception] = []
+        self.silent = False
         self.description = ModelDescription(
             name="fake",
             native_px=64,
@@ -161,6 +163,8 @@ class FakeUpscaler:
         )
 
     async def _describe(self) -> ModelDescription:
+        while self.silent:
+            await asyncio.sleep(0.01)
         if self.describe_errors:
             raise self.describe_errors.pop(0)
         return self.description

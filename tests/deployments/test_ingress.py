@@ -17,12 +17,18 @@ from fake_upscaler import FakeUpscaler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, ObjectStoreFullError, OutOfDiskError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.kinds import KINDS
 from deployments.openapi import FORM_FIELDS, REQUEST_FIELDS
-from sr_engine.errors import EngineDead, EngineError, InvalidParameter, InvalidResult
+from sr_engine.errors import (
+    EngineDead,
+    EngineError,
+    EngineOverloaded,
+    InvalidParameter,
+    InvalidResult,
+)
 from sr_engine.request import UpscaleParams
 
 
@@ -300,6 +306,14 @@ async def test_the_image_is_required_once_and_as_a_file() -> None:
         assert "#/image" in pointers(problem(response, 422, "invalid_parameter"))
 
 
+def form_of(**fields: bytes) -> bytes:
+    """A multipart body with ``x`` between a picture and the fields."""
+    parts = [b'name="image"; filename="a"\r\n\r\n' + picture()]
+    parts += [b'name="%b"\r\n\r\n%b' % (name.encode(), text) for name, text in fields.items()]
+    head = b"--x\r\nContent-Disposition: form-data; "
+    return b"".join(head + part + b"\r\n" for part in parts) + b"--x--\r\n"
+
+
 async def test_declared_and_streamed_bodies_are_limited() -> None:
     upscaler, sent = FakeUpscaler(), 0
 
@@ -312,11 +326,12 @@ async def test_declared_and_streamed_bodies_are_limited() -> None:
 
     async with client(upscaler) as http:
         form = {"Content-Type": "multipart/form-data; boundary=x"}
-        declared = await http.post(
-            "/v1/upscale", content=b"", headers={**form, "Content-Length": "100001"}
-        )
+        declared = [
+            await http.post("/v1/upscale", content=b"", headers={**form, "Content-Length": length})
+            for length in ("100001", "9" * 5000)
+        ]
         streamed = await http.post("/v1/upscale", content=endless(), headers=form)
-    for response in (declared, streamed):
+    for response in (*declared, streamed):
         problem(response, 413, "body_too_large")
         assert response.headers["connection"] == "close"
     assert sent <= 2 * LIMITS.max_body_bytes
@@ -349,6 +364,45 @@ async def test_malformed_multipart(content_type: str, body: bytes) -> None:
             "/v1/upscale", content=body, headers={"Content-Type": content_type}
         )
     problem(response, 400, "malformed_multipart")
+
+
+@pytest.mark.parametrize(
+    "charset",
+    ["undefined", "punycode", "unicode_escape", "utf-7", "latin-1", "rot13", '""', "nonsense"],
+)
+async def test_text_is_utf_8(charset: str) -> None:
+    upscaler = FakeUpscaler(prompts=True)
+    async with client(upscaler) as http:
+        for given, status in ((charset, 400), ("UTF-8", 200), ('"utf8"', 200)):
+            response = await http.post(
+                "/v1/upscale",
+                content=form_of(prompt=b"a\\ud800"),
+                headers={"Content-Type": f"multipart/form-data; boundary=x; charset={given}"},
+            )
+            assert response.status_code == status
+            if status == 400:
+                problem(response, 400, "malformed_multipart")
+                assert not upscaler.calls and response.headers["connection"] == "close"
+    assert [call["params"]["prompt"] for call in upscaler.calls] == ["a\\ud800"] * 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.binary(max_size=8))
+def test_no_prompt_holds_half_a_character(text: bytes) -> None:
+    if b"\r\n--x" in text:
+        return
+    upscaler = FakeUpscaler(prompts=True)
+
+    async def sent() -> httpx.Response:
+        async with client(upscaler) as http:
+            return await http.post(
+                "/v1/upscale",
+                content=form_of(prompt=text),
+                headers={"Content-Type": "multipart/form-data; boundary=x"},
+            )
+
+    assert asyncio.run(sent()).status_code == 200
+    upscaler.calls[0]["params"]["prompt"].encode()
 
 
 async def test_other_bodies_are_unsupported() -> None:
@@ -460,6 +514,50 @@ async def test_full_replicas_are_ready_and_lost_ones_are_not() -> None:
         assert (await http.get("/readyz")).status_code == 200
         assert (await http.get("/readyz")).status_code == 503
         assert (await http.get("/readyz")).status_code == 503
+
+
+async def test_silent_replicas_are_ready_only_where_there_are_any() -> None:
+    for running, status in ((1, 200), (0, 503)):
+        upscaler = FakeUpscaler()
+        async with client(upscaler, running=running) as http:
+            assert (await http.get("/readyz")).status_code == 200
+            upscaler.silent = True
+            assert (await http.get("/readyz")).status_code == status
+
+
+async def test_without_any_replica_a_picture_is_refused_before_its_body_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deployments.dispatch.KNOWN_TIMEOUT_S", 0.05)
+    upscaler = FakeUpscaler()
+    upscaler.silent = True
+
+    async def unread() -> AsyncIterator[bytes]:
+        pytest.fail("the body was read")
+        yield b""
+
+    async with client(upscaler) as http:
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        response = await http.post("/v1/upscale", content=unread(), headers=headers)
+        problem(response, 503, "not_ready")
+        assert response.headers["connection"] == "close"
+        # The question waits on; once it is answered, everything is taken.
+        upscaler.silent = False
+        await asyncio.sleep(0.05)
+        assert (await send(http)).status_code == 200
+    assert len(upscaler.describe.responses) == 1
+
+
+@pytest.mark.parametrize("error", [OutOfDiskError("/srv/x.py"), ObjectStoreFullError("/srv/x.py")])
+async def test_no_room_for_a_picture_on_its_way_is_a_503(error: Exception) -> None:
+    problem(await post(FakeUpscaler(error)), 503, "overloaded")
+
+
+async def test_an_overloaded_worker_is_not_asked_for_ever() -> None:
+    upscaler = FakeUpscaler(*[EngineOverloaded(7.2)] * 9)
+    response = await post(upscaler)
+    problem(response, 503, "overloaded")
+    assert (response.headers["retry-after"], len(upscaler.calls)) == ("8", 2)
 
 
 async def test_models() -> None:

@@ -1,5 +1,7 @@
 """The bounds of the job store, on a clock that is set by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,7 +31,6 @@ def order() -> Order:
         params=UpscaleParams(seed=1),
         output_format="png",
         output_quality=None,
-        keep_metadata=False,
         until_s=0.0,
         decode_ms=0.0,
     )
@@ -86,23 +87,29 @@ def test_jobs_are_their_owners_alone() -> None:
     assert (code_of(store, job, "a"), code_of(store, job, "b")) == ("job_expired", "job_not_found")
 
 
-def test_bytes_are_bounded_and_the_oldest_results_go_first() -> None:
+def test_results_are_bounded_in_bytes_and_the_oldest_go_first() -> None:
     store = JobStore(JobSettings(max_bytes=1000))
-    first, second = add(store), add(store)
-    store.end(first, result(400))
-    store.end(second, result(400))
-    third = add(store)  # its input has 300 bytes
-    assert [code_of(store, job) for job in (first, second, third)] == [
-        "job_expired",
-        "here",
-        "here",
-    ]
-    add(store)
-    add(store)
-    assert code_of(store, second) == "job_expired"
+    jobs = [add(store) for _ in range(3)]  # their inputs have 300 bytes each
+    for job in jobs:
+        store.end(job, result(400))
+    assert [code_of(store, job) for job in jobs] == ["job_expired", "here", "here"]
+    last = add(store)
+    store.end(last, result(5000))
+    assert code_of(store, last) == "here", "its owner has just been told that it is done"
+    assert code_of(store, jobs[-1]) == "job_expired"
+
+
+def test_inputs_are_bounded_in_bytes_with_their_metadata() -> None:
+    store = JobStore(JobSettings(max_bytes=1000))
+    for _ in range(3):
+        add(store)
     with pytest.raises(Problem) as refused:
         add(store)
-    assert refused.value.code == "overloaded", "inputs that wait are never dropped"
+    assert refused.value.code == "overloaded"
+    heavy = JobStore(JobSettings(max_bytes=1000))
+    source = replace(order().source, xmp=bytes(800))
+    with pytest.raises(Problem, match="too many"):
+        heavy.add(replace(order(), source=source), "a", "request", None)
 
 
 def test_the_number_of_results_is_bounded() -> None:
@@ -132,8 +139,10 @@ def test_events_are_bounded_and_old_previews_dropped() -> None:
     for step in range(1000):
         job.tell("step", {"step": step})
         job.tell("preview", {"image": "x"})
-    assert sum(event.name == "preview" for event in job.events) == 1
-    assert len(job.events) == 256 and job.events[-1].number == 2000
+        job.tell("queued", {"position": step})
+    for name, kept in (("preview", 1), ("queued", 1), ("step", 1000)):
+        assert sum(event.name == name for event in job.events) == kept
+    assert job.events[-1].number == 3000
 
 
 def test_states() -> None:

@@ -162,7 +162,6 @@ async def test_a_job_without_a_picture_keeps_none_in_memory(cancelled: bool) -> 
         params=UpscaleParams(seed=1, num_inference_steps=2),
         output_format="png",
         output_quality=None,
-        keep_metadata=False,
         until_s=time.time() + 30,
         decode_ms=0.0,
     )
@@ -209,10 +208,7 @@ async def test_what_a_job_runs_into_is_its_result() -> None:
         assert "srv" not in json.dumps(data)
 
 
-async def test_a_job_comes_again_where_no_worker_can_take_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("deployments.dispatch.RETRY_AFTER_S", 0.01)
+async def test_a_job_comes_again_where_no_worker_can_take_it() -> None:
     full = BackPressureError(num_queued_requests=9, max_queued_requests=9)
     upscaler = FakeUpscaler(full, DeploymentUnavailableError("Upscaler"), full, ActorDiedError())
     async with client(upscaler) as http:
@@ -228,6 +224,30 @@ async def test_a_job_that_kills_its_workers_does_not_come_again() -> None:
         status = await ended(http, job.id)
         assert status.problem is not None and status.problem.code == "replica_lost"
     assert len(upscaler.calls) == 3
+
+
+async def test_a_job_that_nobody_takes_up_ends_with_its_deadline() -> None:
+    one = JobSettings(max_running=1)
+    async with client(FakeUpscaler(delay_s=30), jobs=one) as http:
+        first = await submit(http)
+        second = await submit(http, deadline_s="0.05")
+        status = await ended(http, second.id)
+        assert status.problem is not None and status.problem.code == "deadline_exceeded"
+        problem(await http.get(second.result_url), 504, "deadline_exceeded")
+        await http.delete(f"/v1/jobs/{first.id}")
+
+
+async def test_jobs_out_of_reach_are_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.job_routes.ANSWER_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(Jobs, "status", hangs)
+    monkeypatch.setattr(Jobs, "submit", hangs)
+    async with client(FakeUpscaler()) as http:
+        for response in (await http.get("/v1/jobs/a"), await send(http, headers=ASYNC)):
+            assert problem(response, 503, "not_ready").retryable
+
+
+async def hangs(*args: object) -> None:
+    await asyncio.sleep(30)
 
 
 async def test_bad_jobs_are_refused_at_once() -> None:
