@@ -5,7 +5,8 @@
 
 Without ``--url`` the application runs in this process with a replica that enlarges nothing and
 answers at once, so that what comes back can be held against the file. Each batch holds one good
-picture. The last line printed is a JSON object; the exit code is 1 where anything is wrong.
+picture. The last line printed is a JSON object; the exit code is 1 where anything is wrong,
+and where the process has held more than 2 GiB.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 BATCH = 8
+MOST_RSS_MB = 2048
 LIVE_MAX_PIXELS = 10_000  # a live model takes its time for more
 PROBLEM_KEYS = {"type", "title", "status", "detail", "code", "errors", "retryable", "request_id"}
 
@@ -190,6 +192,17 @@ def to_terminal(line: str) -> None:
         print(f"\r{line}", end="", file=sys.stderr)
 
 
+def misses(tally: Tally) -> list[str]:
+    """Say in words which promise the answers do not hold."""
+    bounds = {
+        f"{tally.server_errors} server errors": tally.server_errors > 0,
+        f"{tally.wrong} wrong answers": tally.wrong > 0,
+        f"{tally.neighbours_lost} neighbours lost": tally.neighbours_lost > 0,
+        f"more than {MOST_RSS_MB} MB": (tally.peak_rss_mb or 0.0) > MOST_RSS_MB,
+    }
+    return [words for words, missed in bounds.items() if missed]
+
+
 def main() -> None:
     """Run, print the complaints and the sum."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -204,7 +217,7 @@ def main() -> None:
     for line in figures.pop("complaints"):
         print(line)
     print(json.dumps(figures))
-    sys.exit(bool(tally.server_errors or tally.wrong or tally.neighbours_lost))
+    sys.exit("; ".join(misses(tally)) or 0)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ A simulated GPU does the work, 0.4 s a picture of 1024 × 1024 px, so that it an
 cores is what there is too little of. Capacity is measured first, by as many clients as keep it
 busy. Then requests arrive at random at a multiple of it; whoever is refused does not come again,
 save for one client, which waits for as long as its Retry-After says. Its last line is one JSON
-object.
+object; the exit status is 1 where a figure misses its bound.
 
 served_vs_capacity      pictures a second under overload, over those of the closed loop
 refusal_server_p99_ms   from a request's headers to the end of its refusal, in the server's log
@@ -21,6 +21,7 @@ import asyncio
 import json
 import random
 import re
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ ARGS = {
     },
 }
 CLIENTS = 8
+LEAST_SERVED = 0.9  # of capacity
+MOST_REFUSAL_MS = 100
 REFUSED = re.compile(r"POST /v1/upscale 503 overloaded, ([0-9.]+) s")
 
 
@@ -159,6 +162,19 @@ async def measure(url: str, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def misses(figures: dict[str, Any]) -> list[str]:
+    """Say in words which promise the figures do not hold."""
+    bounds = {
+        f"served_vs_capacity < {LEAST_SERVED}": figures["served_vs_capacity"] < LEAST_SERVED,
+        f"refusal_server_p99_ms > {MOST_REFUSAL_MS}": (
+            figures["refusal_server_p99_ms"] > MOST_REFUSAL_MS
+        ),
+        "the polite client got nothing": not figures["polite"]["served"],
+        "answers that are neither pictures nor refusals": bool(figures["other"]),
+    }
+    return [words for words, missed in bounds.items() if missed]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=120)
@@ -166,7 +182,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     args = parser.parse_args()
     with service(ARGS, upscalers=1, ingresses=1) as url:
-        print(json.dumps(asyncio.run(measure(url, args))))
+        figures = asyncio.run(measure(url, args))
+    print(json.dumps(figures), flush=True)
+    sys.exit("; ".join(misses(figures)) or 0)
 
 
 def _rss(process: psutil.Process) -> int:

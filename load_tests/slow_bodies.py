@@ -4,7 +4,7 @@
 
 On a simulated GPU, one worker. In turns, a normal picture is asked for again and again while slow
 connections are open, and while none is; half the turns begin with the one, half with the other. The
-last line printed is a JSON object:
+last line printed is a JSON object; the exit status is 1 where a figure misses its bound:
 
     connections         slow ones at once
     with_s, without_s   a normal request's time beside them and alone: the median, and how many
@@ -17,6 +17,7 @@ last line printed is a JSON object:
 import argparse
 import asyncio
 import json
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ SIDE_PX = 256
 STEPS = 40  # 1.3 s
 WARM_UP = 3
 GIVE_UP = 3  # times the body's time
+MOST_RATIO = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,15 @@ async def measure(url: str, args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def misses(figures: dict[str, Any]) -> list[str]:
+    """Say in words which promise the figures do not hold."""
+    bounds = {
+        f"ratio > {MOST_RATIO}": figures["ratio"] > MOST_RATIO,
+        "a slow body ended with something else than 408": set(figures["ended"]) != {"408"},
+    }
+    return [words for words, missed in bounds.items() if missed]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=200)
@@ -127,7 +138,9 @@ def main() -> None:
     args = parser.parse_args()
     given = ARGS | {"limits": {"body_timeout_s": args.body_timeout_s}}
     with service(given, upscalers=1, ingresses=1, import_path=IMPORT_PATH) as url:
-        print(json.dumps(asyncio.run(measure(url, args))))
+        figures = asyncio.run(measure(url, args))
+    print(json.dumps(figures), flush=True)
+    sys.exit("; ".join(misses(figures)) or 0)
 
 
 if __name__ == "__main__":

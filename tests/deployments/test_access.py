@@ -9,6 +9,7 @@ import pytest
 from fake_service import client, problem, send
 from fake_upscaler import FakeUpscaler
 
+from deployments.access import Gate
 from deployments.keys import holder, read_keys
 from deployments.schemas import Access
 
@@ -73,6 +74,17 @@ async def test_without_a_key_there_is_nothing_but_probes(keys_file: str) -> None
         for path in ("/livez", "/readyz", "/docs", "/openapi.json"):
             assert (await http.get(path)).status_code == 200
         assert (await send(http, headers=bearer("token-ann"))).status_code == 200
+
+
+def test_a_service_without_keys_warns_at_its_start(
+    keys_file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Gate(Access(keys_file=keys_file))
+    assert not caplog.records
+    Gate(Access())
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("no keys_file is configured: anyone")
 
 
 async def test_a_job_is_its_key_holders(keys_file: str) -> None:

@@ -77,6 +77,24 @@ async def test_consistency_is_measured() -> None:
     assert float(off.headers["x-consistency-psnr"]) == pytest.approx(psnr_db, abs=0.006)
 
 
+@pytest.mark.parametrize("output_format", ["jpeg", "webp"])
+async def test_of_a_lossy_file_consistency_is_that_of_what_it_decodes_to(
+    output_format: str,
+) -> None:
+    # Samples that would give the input back, before the file's losses.
+    echo = FakeUpscaler(echo=True)
+    response = await post(echo, scale="1", output_format=output_format, output_quality="30")
+    assert response.headers["x-consistency-exact"] == "?0"
+    with (
+        Image.open(io.BytesIO(response.content)) as answer,
+        Image.open(io.BytesIO(picture())) as sent,
+    ):
+        assert answer.size == sent.size
+        error = np.asarray(answer.convert("RGB")).astype(float) - np.asarray(sent)
+    psnr_db = 10 * np.log10(255**2 / np.mean(error**2))
+    assert float(response.headers["x-consistency-psnr"]) == pytest.approx(psnr_db, abs=0.006)
+
+
 async def test_a_drawn_seed_is_reported_and_makes_the_picture_again() -> None:
     first, other = await post(FakeUpscaler()), await post(FakeUpscaler())
     again = await post(FakeUpscaler(), seed=first.headers["x-seed"])
@@ -88,6 +106,7 @@ async def test_a_drawn_seed_is_reported_and_makes_the_picture_again() -> None:
 @pytest.mark.parametrize(
     ("output_format", "quality", "pillow"),
     [
+        ("png", None, "PNG"),
         ("jpeg", None, "JPEG"),
         ("jpeg", "50", "JPEG"),
         ("webp", None, "WEBP"),
@@ -100,6 +119,9 @@ async def test_output_formats(output_format: str, quality: str | None, pillow: s
     assert response.headers["content-type"] == f"image/{output_format}"
     with Image.open(io.BytesIO(response.content)) as answer:
         assert answer.format == pillow
+    # Nothing of the name that was sent.
+    disposition = f'inline; filename="upscaled.{output_format}"'
+    assert response.headers["content-disposition"] == disposition
 
 
 async def test_any_folder_may_hold_a_model() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from fake_service import client, picture, problem, send
 from fake_upscaler import FakeUpscaler
+from fastapi import routing
 from PIL import Image
 from ray.exceptions import ActorDiedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
@@ -116,6 +117,21 @@ async def test_events_tell_all_and_resume() -> None:
         for nonsense in ("x", "-1", "9" * 30):
             again = await http.get(job.events_url, headers={"Last-Event-ID": nonsense})
             assert parsed(again.text) == events
+
+
+async def test_a_silent_stream_of_events_has_a_comment_every_15_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert routing._PING_INTERVAL == 15
+    monkeypatch.setattr(routing, "_PING_INTERVAL", 0.02)
+    async with client(FakeUpscaler(delay_s=0.2)) as http:
+        job = await submit(http, num_inference_steps="2")
+        stream = (await http.get(job.events_url)).text
+    blocks = stream.strip().split("\n\n")
+    comments = [block for block in blocks if block.startswith(":")]
+    assert comments and all("\n" not in comment for comment in comments)
+    # Between the events, not in place of them.
+    assert [name for _, name, _ in parsed(stream)] == ["queued", "step", "preview", "done"]
 
 
 async def test_a_job_is_cancelled_and_frees_the_replica() -> None:

@@ -1,0 +1,56 @@
+"""Too many requests, and bodies that drip in, on a real service with a simulated GPU.
+
+`load_tests/overload.py` and `load_tests/slow_bodies.py` are the long forms, with bounds on times.
+"""
+
+import asyncio
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator
+
+import httpx
+import overload
+import pytest
+import slow_bodies
+from cluster import serve_logs, service
+from marks import CLUSTER
+
+pytestmark = CLUSTER
+
+LOAD = Namespace(seconds=20.0, times=3.0, steps=12)
+SLOW = 40
+BODY_TIMEOUT_S = 4.0
+ARGS = overload.ARGS | {"limits": {**overload.ARGS["limits"], "body_timeout_s": BODY_TIMEOUT_S}}
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """One worker, ready."""
+    with service(ARGS, upscalers=1, ingresses=1) as url:
+        yield url
+
+
+async def test_overload_is_refused_and_what_is_taken_is_done(url: str) -> None:
+    figures = await overload.measure(url, LOAD)
+    # Neither: pictures, and 503 with a Retry-After.
+    assert figures["other"] == []
+    assert figures["served_vs_capacity"] > 0.6
+    refused = figures["refused"] + figures["polite"]["refused"]
+    assert refused > figures["offered"] / 3
+    assert figures["polite"]["served"] > 0
+    # What the long form's bound is taken from.
+    assert len(list(overload.refusals(serve_logs()))) == refused
+
+
+async def test_slow_bodies_end_and_hold_nobody_up(url: str) -> None:
+    async with asyncio.TaskGroup() as group, httpx.AsyncClient(base_url=url, timeout=60) as http:
+        crowd = [
+            group.create_task(slow_bodies.slow(url, 0.5, 10 * BODY_TIMEOUT_S)) for _ in range(SLOW)
+        ]
+        answered = 0
+        while not all(slow.done() for slow in crowd):
+            # Raises where it is refused.
+            await slow_bodies.normal(http)
+            answered += 1
+    assert answered > 1
+    assert Counter(slow.result().outcome for slow in crowd) == {"408": SLOW}
