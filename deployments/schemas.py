@@ -150,6 +150,8 @@ class UpscaleAnswer(BaseModel):
     media_type: str
     width: int
     height: int
+    bit_depth: Literal[8] = 8
+    input_bit_depth: int = Field(description="of the file that was sent, 8 or 16")
     seed: int = Field(description="send it again to get the same picture")
     model: str
     consistency_exact: bool = Field(
