@@ -13,6 +13,7 @@ from deployments import forms, logs, problems, replies
 from deployments.access import Gate
 from deployments.access_log import AccessLog
 from deployments.backlog import Backlog
+from deployments.body_budget import BodyBudget
 from deployments.coding import coded
 from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
@@ -54,6 +55,7 @@ class Ingress:
         self._limits = limits
         self._gate = Gate(access)
         self._cors_origins = access.cors_origins
+        self._bodies = BodyBudget(limits.max_bodies_bytes)
         self._backlog = Backlog(limits.max_wait_s)
         self._jobs = JobRoutes(jobs, self._gate)
         self._timeout_s = timeout_s
@@ -95,7 +97,7 @@ class Ingress:
         owner = self._gate.admit(request)
         self._backlog.check()
         model = await self._dispatcher.known()
-        form = await forms.read_form(request, self._limits, model)
+        form = await forms.read_form(request, self._limits, self._bodies, model)
         as_job = form.respond_async or prefers_async(request)
         if as_job:
             order = await self._order(form, self._job_timeout_s)
