@@ -13,6 +13,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from deployments.body_budget import BodyBudget
+from deployments.kinds import RETRY_AFTER_S
 from deployments.openapi import FORM_FIELDS, REQUEST_FIELDS
 from deployments.problems import Problem, invalid_fields
 from deployments.schemas import Limits, ModelDescription
@@ -51,29 +53,33 @@ class UpscaleForm:
         return digest.hexdigest()
 
 
-async def read_form(request: Request, limits: Limits, model: ModelDescription) -> UpscaleForm:
+async def read_form(
+    request: Request, limits: Limits, budget: BodyBudget, model: ModelDescription
+) -> UpscaleForm:
     """Read a multipart body, as far as the limit goes, and check its fields.
 
     Args:
+        budget: of the bodies of all requests.
         model: has the defaults of the fields that are absent, and says which are of no use.
 
     Raises:
-        Problem: another media type, a body that is too large, too slow or cannot be parsed, or
-            wrong fields; all of them are named.
+        Problem: another media type, a body that is too large, too slow or cannot be parsed, too
+            many bodies at once, or wrong fields; all of them are named.
     """
-    try:
-        async with asyncio.timeout(limits.body_timeout_s):
-            form = await _read(request, limits.max_body_bytes)
-    except TimeoutError as err:
-        detail = f"the body did not arrive within {limits.body_timeout_s:g} s"
-        raise Problem("body_timeout", detail, close=True) from err
-    try:
-        return await _check(form, model)
-    finally:
-        await form.close()
+    with budget.body() as take:
+        try:
+            async with asyncio.timeout(limits.body_timeout_s):
+                form = await _read(request, limits.max_body_bytes, take)
+        except TimeoutError as err:
+            detail = f"the body did not arrive within {limits.body_timeout_s:g} s"
+            raise Problem("body_timeout", detail, retry_after_s=RETRY_AFTER_S, close=True) from err
+        try:
+            return await _check(form, model)
+        finally:
+            await form.close()
 
 
-async def _read(request: Request, max_body_bytes: int) -> FormData:
+async def _read(request: Request, max_body_bytes: int, take: Callable[[int], None]) -> FormData:
     media_type, options = parse_options_header(request.headers.get("content-type"))
     if media_type != b"multipart/form-data":
         raise Problem("unsupported_media_type", "send a multipart/form-data body", close=True)
@@ -86,7 +92,7 @@ async def _read(request: Request, max_body_bytes: int) -> FormData:
         raise _too_large(max_body_bytes)
     parser = MultiPartParser(
         request.headers,
-        _limited(request, max_body_bytes),
+        _limited(request, max_body_bytes, take),
         max_files=MAX_FIELDS,
         max_fields=MAX_FIELDS,
         max_part_size=MAX_FIELD_BYTES,
@@ -182,13 +188,16 @@ _PARSERS: dict[str, Callable[[str, str], Value]] = {
 }
 
 
-async def _limited(request: Request, max_body_bytes: int) -> AsyncGenerator[bytes, None]:
+async def _limited(
+    request: Request, max_body_bytes: int, take: Callable[[int], None]
+) -> AsyncGenerator[bytes, None]:
     """The body's chunks; what was declared need not be true."""
     seen = 0
     async for chunk in request.stream():
         seen += len(chunk)
         if seen > max_body_bytes:
             raise _too_large(max_body_bytes)
+        take(len(chunk))
         yield chunk
 
 

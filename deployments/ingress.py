@@ -1,6 +1,5 @@
 """The HTTP side, on CPU: bytes in, checks, decoding, a replica's work, encoding, bytes out."""
 
-import asyncio
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,8 @@ from deployments import forms, logs, problems, replies
 from deployments.access import Gate
 from deployments.access_log import AccessLog
 from deployments.backlog import Backlog
+from deployments.body_budget import BodyBudget
+from deployments.coding import coded
 from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.docs_page import DocsPage
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
@@ -66,6 +67,7 @@ class Ingress:
         self._limits = limits
         self._gate = Gate(access)
         self._cors_origins = access.cors_origins
+        self._bodies = BodyBudget(limits.max_bodies_bytes)
         self._jobs = JobRoutes(jobs, self._gate)
         self._timeout_s = timeout_s
         self._job_timeout_s = job_timeout_s
@@ -115,13 +117,12 @@ class Ingress:
             if "idempotency-key" in request.headers:
                 detail = "Idempotency-Key: only for jobs, with `Prefer: respond-async`"
                 raise problems.Problem("invalid_header", detail)
-            as_json = replies.wants_json(request, f"image/{form.output_format}")
+            # What cannot be answered is not begun.
+            replies.wants_json(request, f"image/{form.output_format}")
             order = await self._order(form, self._timeout_s)
             self._backlog.settle(place, work_of(order))
             picture = await make_picture(order, self._dispatcher, problems.request_id(request))
-        if as_json:
-            return await asyncio.to_thread(replies.json_reply, picture, request)
-        return replies.image_reply(picture)
+        return await replies.reply(picture, request)
 
     async def models(self, request: Request) -> ModelList:
         """The loaded model, its limits and its defaults."""
@@ -141,7 +142,8 @@ class Ingress:
         return Status(status="ready")
 
     async def _form(self, request: Request) -> forms.UpscaleForm:
-        return await forms.read_form(request, self._limits, await self._dispatcher.known())
+        model = await self._dispatcher.known()
+        return await forms.read_form(request, self._limits, self._bodies, model)
 
     async def _submit(self, request: Request, owner: str, form: forms.UpscaleForm) -> Response:
         order = await self._order(form, self._job_timeout_s)
@@ -157,7 +159,7 @@ class Ingress:
         # Drawn here, not in the replica: a second try on another replica gives the same picture.
         seed = secrets.randbelow(MAX_SEED + 1) if form.params.seed is None else form.params.seed
         try:
-            source = await asyncio.to_thread(
+            source = await coded(
                 decode_image,
                 form.file,
                 self._limits.image,

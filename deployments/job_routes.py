@@ -141,9 +141,7 @@ class JobRoutes:
         picture: Picture = await _answer(
             self._jobs.result.remote(job_id, self._gate.identify(request))
         )
-        if replies.wants_json(request, picture.media_type):
-            return replies.json_reply(picture, request)
-        return replies.image_reply(picture)
+        return await replies.reply(picture, request)
 
     async def events(
         self, job_id: str, request: Request, last_event_id: Annotated[str, Header()] = "0"

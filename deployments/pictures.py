@@ -4,8 +4,11 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from deployments.coding import coded
 from deployments.dispatch import Dispatcher, OnEvent
-from deployments.schemas import Order, TimingsMs
+from deployments.kinds import RETRY_AFTER_S
+from deployments.problems import Problem
+from deployments.schemas import Order, TimingsMs, UpscaleReply
 from sr_engine.alpha import add_alpha
 from sr_engine.encoding import encode_image, measure_consistency
 from sr_engine.operators import output_side
@@ -20,6 +23,7 @@ class Picture:
         media_type: of ``encoded``.
         width: of the picture, px.
         height: of the picture, px.
+        input_bit_depth: of the file that was sent, 8 or 16.
         consistency: of the encoded file.
     """
 
@@ -27,6 +31,7 @@ class Picture:
     media_type: str
     width: int
     height: int
+    input_bit_depth: int
     seed: int
     model: str
     consistency: Consistency
@@ -36,17 +41,26 @@ class Picture:
 async def make_picture(
     order: Order, dispatcher: Dispatcher, request_id: str, on_event: OnEvent | None = None
 ) -> Picture:
-    """Carry out an order; coding runs beside the event loop.
+    """Carry out an order; coding runs beside the event loop, and within the order's time.
 
     Raises:
-        Problem: no replica could do it in time.
+        Problem: it could not be done in time, or no replica could do it.
     """
-    sent_s = time.perf_counter()
-    reply = await dispatcher.upscale(order, request_id, on_event)
+    try:
+        async with asyncio.timeout(order.until_s - time.time()):
+            sent_s = time.perf_counter()
+            reply = await dispatcher.upscale(order, request_id, on_event)
+            return await _encoded(order, reply, sent_s)
+    except TimeoutError as err:
+        detail = "the request did not end within its time"
+        raise Problem("deadline_exceeded", detail, retry_after_s=RETRY_AFTER_S) from err
+
+
+async def _encoded(order: Order, reply: UpscaleReply, sent_s: float) -> Picture:
     upscaled_s = time.perf_counter()
     source = order.source
-    layers = await asyncio.to_thread(add_alpha, reply.image, source, order.params.scale)
-    encoded = await asyncio.to_thread(
+    layers = await coded(add_alpha, reply.image, source, order.params.scale)
+    encoded = await coded(
         encode_image,
         layers.image,
         order.output_format,
@@ -55,7 +69,7 @@ async def make_picture(
         exif=source.exif,
         xmp=source.xmp,
     )
-    consistency = await asyncio.to_thread(
+    consistency = await coded(
         measure_consistency, encoded, source, reachable=reply.reachable and layers.reachable
     )
     return Picture(
@@ -63,6 +77,7 @@ async def make_picture(
         media_type=f"image/{order.output_format}",
         width=reply.image.shape[1],
         height=reply.image.shape[0],
+        input_bit_depth=source.bit_depth,
         seed=reply.seed,
         model=reply.model,
         consistency=consistency,

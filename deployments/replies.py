@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from fastapi import Request, Response
 
+from deployments.coding import coded
 from deployments.pictures import Picture
 from deployments.problems import Problem, request_id
 from deployments.schemas import UpscaleAnswer
@@ -18,11 +19,23 @@ def wants_json(request: Request, media_type: str) -> bool:
     Raises:
         Problem: it accepts neither.
     """
-    accept = request.headers.get("accept", "*/*")
+    # Several lines are one list; a line without a word asks for nothing in particular.
+    accept = ",".join(request.headers.getlist("accept")).strip(", ") or "*/*"
     image, json = _weight(accept, media_type), _weight(accept, JSON)
     if max(image, json) <= 0:
         raise Problem("not_acceptable", f"{media_type} and {JSON} can be made")
     return json > image
+
+
+async def reply(picture: Picture, request: Request) -> Response:
+    """The answer in the form that the client prefers.
+
+    Raises:
+        Problem: it accepts neither.
+    """
+    if wants_json(request, picture.media_type):
+        return await coded(json_reply, picture, request)
+    return image_reply(picture)
 
 
 def image_reply(picture: Picture) -> Response:
@@ -41,6 +54,7 @@ def json_reply(picture: Picture, request: Request) -> Response:
         media_type=picture.media_type,
         width=picture.width,
         height=picture.height,
+        input_bit_depth=picture.input_bit_depth,
         seed=picture.seed,
         model=picture.model,
         consistency_exact=picture.consistency.exact,

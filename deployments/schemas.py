@@ -24,6 +24,9 @@ class Limits(BaseModel):
     max_input_pixels: int = Field(default=4096**2, ge=1, le=PILLOW_MAX_PIXELS)
     max_output_pixels: int = Field(default=8192**2, ge=1, le=PILLOW_MAX_PIXELS)
     max_body_bytes: int = Field(default=32 * 2**20, ge=1, description="the whole multipart body")
+    max_bodies_bytes: int = Field(
+        default=2**30, ge=1, description="of all bodies that one ingress replica holds at once"
+    )
     body_timeout_s: float = Field(default=60.0, gt=0, description="for the whole body to arrive")
     max_wait_s: float = Field(
         default=120.0, gt=0, description="queued work beyond which nothing more is taken"
@@ -149,6 +152,8 @@ class UpscaleAnswer(BaseModel):
     media_type: str
     width: int
     height: int
+    bit_depth: Literal[8] = 8
+    input_bit_depth: int = Field(description="of the file that was sent, 8 or 16")
     seed: int = Field(description="send it again to get the same picture")
     model: str
     consistency_exact: bool = Field(

@@ -18,7 +18,7 @@ from sr_engine.errors import (
     UnsupportedImageType,
 )
 from sr_engine.image_metadata import kept_exif, kept_xmp, upright_turn
-from sr_engine.jpeg_scans import count_scans
+from sr_engine.jpeg_scans import has_more_scans
 from sr_engine.operators import output_side
 from sr_engine.pixels import read_pixels
 from sr_engine.premultiply import premultiply
@@ -88,7 +88,7 @@ def decode_image(
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, limits or ImageLimits(), scale, output_format)
-            if image.format in ("JPEG", "MPO") and count_scans(data) > MAX_SCANS:
+            if image.format in ("JPEG", "MPO") and has_more_scans(data, MAX_SCANS):
                 raise InvalidImage("the file holds too many scans")
             # A phone's JPEG may carry a depth map as a second frame (MPO); the first is the photo.
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:

@@ -27,6 +27,7 @@ from sr_engine.repair import HOPELESS, bounds, repair
 __all__ = ["RoundedImage", "pillow_downscale", "round_consistently", "round_plainly"]
 
 _FIT_ROUNDS = 40  # enough wherever a solution exists; without one, twice as many again
+_FAR = 6.0  # levels: what is nearer than this after a dozen rounds may come back yet
 _FIT_TOLERANCE = 0.1  # levels: what rounding moves a sample by is larger
 _DEADBAND = 0.45  # levels: a sample further off than this may round to a neighbour …
 _TARGET = 0.35  # … and is brought back to this distance
@@ -58,18 +59,20 @@ def round_consistently(
     *,
     ceiling: UInt8[Tensor, "H W"] | None = None,
     max_rounds: int = 200,
+    patience: int = 200,
 ) -> RoundedImage:
     """Round `x`, in [0, 1], to the 8-bit image nearby that Pillow downscales to `y`.
 
     Where none exists the result is close to the image in range that comes nearest to `y`. The
     range ends at 255, or at each pixel's `ceiling`. The channels are independent and are worked on
-    one at a time, which bounds the memory.
+    one at a time, which bounds the memory. A channel that is still far off after `patience` rounds
+    is brought no nearer, since it will not be reached.
     """
     if operator.image_size == operator.measurement_size:
         return _judged(y, y, operator, reachable=True, rounds=0)
     top = torch.tensor(255.0) if ceiling is None else ceiling.float()
     planes = [
-        _round_plane(255 * plane.float(), target, operator, top.to(x.device), max_rounds)
+        _round_plane(255 * plane.float(), target, operator, top.to(x.device), max_rounds, patience)
         for plane, target in zip(x, y.to(x.device), strict=True)
     ]
     return _judged(
@@ -120,12 +123,14 @@ def _round_plane(
     operator: BicubicDownscale,
     top: Float[Tensor, "..."],
     max_rounds: int,
+    patience: int,
 ) -> _Plane:
     if vertical_pass_first(operator.image_size, operator.measurement_size):
         turned = BicubicDownscale(operator.measurement_size[::-1], operator.scale)
-        plane = _round_plane(x.mT, y.mT, turned, top.mT if top.ndim else top, max_rounds)
+        top = top.mT if top.ndim else top
+        plane = _round_plane(x.mT, y.mT, turned, top, max_rounds, patience)
         return _Plane(plane.image.mT, plane.reachable, plane.rounds)
-    x, worst, rounds = _fit(x, y, operator, top, max_rounds)
+    x, worst, rounds = _fit(x, y, operator, top, max_rounds, patience)
     best, best_error = x.round(), math.inf
     while rounds < max_rounds and best_error > 0:
         x, q, used = _feed_back(x, y, operator, top, min(_FEEDBACK_ROUNDS, max_rounds - rounds))
@@ -147,6 +152,7 @@ def _fit(
     operator: BicubicDownscale,
     top: Float[Tensor, "..."],
     max_rounds: int,
+    patience: int,
 ) -> tuple[Float[Tensor, "H W"], float, int]:
     """Move `x` into [0, top] and as near to `y` as it comes; return the worst error and the rounds.
 
@@ -170,6 +176,8 @@ def _fit(
         worst = float(missing.abs().max()) + _FIT_TOLERANCE
         if worst < 1.5 * _FIT_TOLERANCE:
             return z, worst, rounds
+        if rounds >= patience and worst > _FAR:
+            break
         gradient = rows.up.along_rows(missing)
         # Beyond the range nothing is gained by going further.
         lost = ((half > 255) & (gradient > 0)) | ((half < 0) & (gradient < 0))

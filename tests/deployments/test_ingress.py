@@ -140,6 +140,7 @@ async def test_json_on_request() -> None:
         assert (answer.size, answer.format) == ((24, 32), "PNG")
     assert (body["width"], body["height"], body["seed"], body["model"]) == (24, 32, 1, "fake")
     assert (body["consistency_exact"], body["consistency_psnr_db"]) == (True, None)
+    assert (body["bit_depth"], body["input_bit_depth"]) == (8, 8)
     assert set(body["timings_ms"]) == {"decode", "queue", "upscale", "encode"}
 
 
@@ -157,6 +158,21 @@ async def test_json_on_request() -> None:
 async def test_accept_decides(accept: str, expected: str) -> None:
     response = await post(FakeUpscaler(), headers={"Accept": accept})
     assert response.headers["content-type"] == expected
+
+
+async def test_all_lines_of_accept_are_read() -> None:
+    for lines, expected in (
+        (["text/html", "image/png"], "image/png"),
+        (["image/*;q=0.5", "application/json"], "application/json"),
+        ([""], "image/png"),
+    ):
+        async with client(FakeUpscaler()) as http:
+            response = await http.post(
+                "/v1/upscale",
+                files={"image": ("a.png", picture())},
+                headers=[("Accept", line) for line in lines],
+            )
+        assert response.headers["content-type"] == expected
 
 
 async def test_what_cannot_be_made_is_not_acceptable() -> None:

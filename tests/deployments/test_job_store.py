@@ -42,6 +42,7 @@ def result(size: int = 100) -> Picture:
         media_type="image/png",
         width=1,
         height=1,
+        input_bit_depth=8,
         seed=1,
         model="m",
         consistency=Consistency(exact=True, exact_share=1.0, reachable=True, psnr_db=None),

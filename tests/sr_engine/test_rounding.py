@@ -214,3 +214,24 @@ def test_rounds_on_cuda() -> None:
     operator = BicubicDownscale((48, 48), 4)
     result = round_consistently(generated(operator, y, 0.05).cuda(), y.cuda(), operator)
     assert torch.equal(pillow_itself(result.image.cpu(), (48, 48)), y)
+
+
+def test_what_cannot_come_back_is_given_up_early() -> None:
+    y = torch.randint(0, 256, (1, 24, 24), generator=torch.Generator().manual_seed(0))
+    y = y.to(torch.uint8)
+    operator = BicubicDownscale((24, 24), 4)
+    x = operator.pinv(y.float() / 255).clamp(0, 1)
+    patient, hasty = (round_consistently(x, y, operator, patience=p) for p in (200, 12))
+    assert not patient.reachable and not hasty.reachable
+    assert hasty.rounds < patient.rounds / 3
+    assert hasty.psnr_db is not None and patient.psnr_db is not None
+    assert hasty.psnr_db > patient.psnr_db - 5
+
+
+@pytest.mark.parametrize("scale", [1.5, 2, 4])
+def test_patience_changes_nothing_that_comes_back(scale: float) -> None:
+    y = photo("coffee", 40, 40) // 2 + 64
+    operator = BicubicDownscale((40, 40), scale)
+    x = generated(operator, y, 0.05)
+    patient, hasty = (round_consistently(x, y, operator, patience=p) for p in (200, 12))
+    assert patient.exact and torch.equal(patient.image, hasty.image)
