@@ -72,7 +72,7 @@ class WatchedUpscaler(Watched, Upscaler):
                 self._batches.append(Batch(begun_s, time.time(), formed[0].kind.phase, ids))
             return events
 
-        engine._scheduler.next_batch, engine.step = noted_batch, noted_step  # type: ignore
+        engine._scheduler.next_batch, engine.step = noted_batch, noted_step
 
     async def busy(self) -> bool:
         """Say whether the engine has a request."""

@@ -281,7 +281,7 @@ async def test_the_same_key_finds_the_same_job() -> None:
 async def test_an_idempotency_key_is_plain(key: str) -> None:
     async with client(FakeUpscaler()) as http:
         headers = {**ASYNC, "Idempotency-Key": key.encode()}
-        problem(await send(http, headers=headers), 422, "invalid_header")  # type: ignore[arg-type]
+        problem(await send(http, headers=headers), 422, "invalid_header")
 
 
 async def test_an_idempotency_key_is_for_jobs() -> None:
