@@ -16,15 +16,14 @@ from deployments.backlog import Backlog
 from deployments.body_budget import BodyBudget
 from deployments.coding import coded
 from deployments.dispatch import Dispatcher, UpscalerHandle
-from deployments.docs_page import DocsPage
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
 from deployments.kinds import RETRY_AFTER_S
 from deployments.metrics import HttpMetrics, RayRecorder
 from deployments.openapi import EXPOSED_HEADERS, FORM, MODELS, PROBE, UPSCALE, complete
 from deployments.pictures import make_picture, work_of
-from deployments.playground import Playground
 from deployments.running import running_upscalers
 from deployments.schemas import Access, Limits, Model, ModelList, Order, Status
+from deployments.static_page import StaticPage
 from sr_engine.errors import InvalidImage
 from sr_engine.image_io import decode_image
 from sr_engine.request import MAX_SEED
@@ -94,8 +93,10 @@ class Ingress:
         )
         app.add_api_route("/v1/models", self.models, response_model=ModelList, responses=MODELS)
         self._jobs.install(app)
-        Playground().install(app)
-        DocsPage().install(app)
+        StaticPage("/playground", "page").install(app)
+        # Swagger UI, from here: FastAPI's own page has it from another host. It sets styles in its
+        # markup.
+        StaticPage("/docs", "docs", "; style-src 'self' 'unsafe-inline'").install(app)
         for path, probe in (("/livez", self.livez), ("/readyz", self.readyz)):
             app.add_api_route(path, probe, response_model=Status, responses=PROBE)
             app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)

@@ -9,6 +9,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from deployments.kinds import RETRY_AFTER_S
 from deployments.pictures import Picture
 from deployments.problems import Problem
 from deployments.schemas import JobSettings, JobState, Order
@@ -19,7 +20,6 @@ MAX_EVENTS = MAX_STEPS + 24
 # Of these only the newest is worth keeping.
 REPLACED = ("queued", "preview")
 MAX_REMEMBERED = 100_000
-FULL_RETRY_AFTER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +219,11 @@ class JobStore:
             raise Problem(
                 "too_many_jobs",
                 f"a key may have {self._settings.max_unfinished_a_key} unfinished jobs",
-                retry_after_s=FULL_RETRY_AFTER_S,
+                retry_after_s=RETRY_AFTER_S,
             )
         held = sum(other.held_bytes for other in unfinished) + job.held_bytes
         if len(unfinished) >= self._settings.max_unfinished or held > self._settings.max_bytes:
-            raise Problem(
-                "overloaded", "too many jobs wait already", retry_after_s=FULL_RETRY_AFTER_S
-            )
+            raise Problem("overloaded", "too many jobs wait already", retry_after_s=RETRY_AFTER_S)
 
     def _shrink(self) -> None:
         """Drop the oldest results while there are too many of them, or too many bytes.

@@ -1,6 +1,7 @@
 """Runs batches of tiles through the model: the one place where tensors of requests meet."""
 
 import logging
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -114,6 +115,8 @@ class Runner:
         except torch.AcceleratorError:
             raise
         except REQUEST_ERRORS as err:
+            # Its frames hold the network's tensors, and the other rows need the room.
+            traceback.clear_frames(err.__traceback__)
             if len(rows) == 1:
                 return [err]
             logger.warning("a batch of %d rows failed (%s): one at a time", len(rows), err)

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from fake_service import application, client, problem
@@ -10,8 +11,9 @@ from fake_upscaler import FakeUpscaler
 from playwright.sync_api import expect, sync_playwright
 from serving import serving
 
-from deployments.docs_page import FOLDER
+import deployments
 
+FOLDER = Path(deployments.__file__).with_name("docs")
 FILES = [path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()]
 LIBRARY = "swagger-ui-dist/"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)

@@ -22,8 +22,8 @@ from PIL import Image
 from playwright.sync_api import Page, Route, expect, sync_playwright
 from serving import serving
 
+import deployments
 from deployments.openapi import FORM_FIELDS
-from deployments.playground import FOLDER
 from deployments.schemas import Access, JobSettings, Limits
 
 COFFEE = Path(__file__).parents[2] / "examples" / "coffee-small.png"
@@ -34,6 +34,7 @@ TYPES = {
     "svg": "image/svg+xml",
     "txt": "text/plain; charset=utf-8",
 }
+FOLDER = Path(deployments.__file__).with_name("page")
 FILES = [path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*") if path.is_file()]
 # Names, not addresses: nothing is fetched from them.
 NAMESPACES = {"http://www.w3.org/2000/svg"}
