@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -24,6 +24,7 @@ UPSCALER = f"{REPLICA}Upscaler"
 INGRESS = f"{REPLICA}Ingress"
 CONTROLLER = "ray::ServeController"
 START_S = 300
+GONE_S = 30
 ENVIRONMENT = {
     # Two busy cores are slower than what Serve takes for a dead proxy.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
@@ -87,6 +88,16 @@ def wait_until_healthy(timeout_s: float = START_S) -> None:
             return
         time.sleep(0.5)
     raise TimeoutError(f"not in good health after {timeout_s:.0f} s: {serve.status()}")
+
+
+def wait_until_gone(pid: int, timeout_s: float = GONE_S) -> None:
+    """Return when a process has ended.
+
+    Raises:
+        psutil.TimeoutExpired: it is still there.
+    """
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).wait(timeout_s)
 
 
 def processes(title: str) -> list[psutil.Process]:
