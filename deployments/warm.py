@@ -11,6 +11,7 @@ from deployments.metrics import RayRecorder
 from deployments.upscaler import UpscalerArgs
 from sr_engine.active import ActiveRequest
 from sr_engine.checkpoint import one_line
+from sr_engine.devices import PREFIX
 from sr_engine.engine import SREngine
 from sr_engine.errors import ModelLoadError, NullscaleError
 from sr_engine.jobs import Begin
@@ -18,7 +19,7 @@ from sr_engine.loading import load_model
 from sr_engine.metrics import Metrics
 from sr_engine.plan import VAE_TILE_PX
 from sr_engine.runner import Model
-from sr_engine.simulated import PREFIX, SimulatedModel, SimulatedRequest
+from sr_engine.simulated import SimulatedModel, SimulatedRequest
 
 logger = logging.getLogger(__name__)
 
