@@ -122,8 +122,7 @@ class BatchUser(User):
         start_s, last_id, name = time.perf_counter(), "0", ""
         # The connection breaks after some events, and the next goes on where it ended.
         while name not in ("done", "failed"):
-            for last_id, name in self._events(job, last_id, most=random.randint(2, 20)):
-                pass
+            *_, (last_id, name) = self._events(job, last_id, most=random.randint(2, 20))
         self.environment.events.request.fire(
             request_type="SSE",
             name="job: from the first event to the end",
