@@ -16,10 +16,11 @@ from deployments.backlog import Backlog
 from deployments.body_budget import BodyBudget
 from deployments.coding import coded
 from deployments.dispatch import Dispatcher, UpscalerHandle
+from deployments.form_schema import FORM
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
 from deployments.kinds import RETRY_AFTER_S
 from deployments.metrics import HttpMetrics, RayRecorder
-from deployments.openapi import EXPOSED_HEADERS, FORM, MODELS, PROBE, UPSCALE, complete
+from deployments.openapi import EXPOSED_HEADERS, MODELS, PROBE, UPSCALE, complete
 from deployments.pictures import make_picture, work_of
 from deployments.running import running_upscalers
 from deployments.schemas import Access, Limits, Model, ModelList, Order, Status
