@@ -40,12 +40,46 @@ class RayRecorder:
 RETRIES = "nullscale_retries_total", "Pictures sent to another replica after one was lost"
 
 
+class WorkMetrics:
+    """Instruments of the work that one process has sent out; sums over processes are the whole."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        counter, gauge = forgiving(recorder.counter), forgiving(recorder.gauge)
+        self._outstanding_s = 0.0
+        self._wait_s: float | None = None
+        self._outstanding = gauge(
+            "nullscale_outstanding_work_seconds", "Engine seconds of all pictures that are out"
+        )
+        self._wait = gauge(
+            "nullscale_predicted_wait_seconds", "Until all pictures that are out will be back"
+        )
+        self._arrived = counter(
+            "nullscale_arrived_work_seconds_total", "Engine seconds of all pictures that came"
+        )
+
+    def arrived(self, seconds: float) -> None:
+        """Take note of work that has come, be it taken or refused."""
+        self._arrived(seconds)
+
+    def stands(self, outstanding_s: float, wait_s: float | None = None) -> None:
+        """Take note of what is out now; the jobs' owner does not know how long that takes."""
+        self._outstanding_s, self._wait_s = outstanding_s, wait_s
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Say the gauges again."""
+        self._outstanding(self._outstanding_s)
+        if self._wait_s is not None:
+            self._wait(self._wait_s)
+
+
 class HttpMetrics:
     """An ingress replica's instruments; labels are templates and codes, never what clients send."""
 
     def __init__(self, recorder: Recorder) -> None:
         counter, gauge = forgiving(recorder.counter), forgiving(recorder.gauge)
         histogram = forgiving(recorder.histogram)
+        self.work = WorkMetrics(recorder)
         self._in_flight = 0
         self._requests = counter(
             "nullscale_http_requests_total",
@@ -84,6 +118,7 @@ class HttpMetrics:
     def refresh(self) -> None:
         """Say the gauges again: Ray drops what has not been set for half a minute."""
         self._in_flight_now(self._in_flight)
+        self.work.refresh()
 
 
 class JobMetrics:
@@ -91,6 +126,7 @@ class JobMetrics:
 
     def __init__(self, recorder: Recorder) -> None:
         counter = forgiving(recorder.counter)
+        self.work = WorkMetrics(recorder)
         self._jobs = counter("nullscale_jobs_total", "Jobs that ended", ["state"])
         self._retries = counter(*RETRIES)
 

@@ -63,11 +63,12 @@ class Upscaler:
 
         logs.join_serve()
         start_s = time.monotonic()
-        engine = warm_engine(args)
+        engine, self._unit_s = warm_engine(args)
         self._info, self._defaults = engine.model.info, engine.model.defaults
         self._engine = AsyncSREngine(engine, heartbeat_limit_s=args.heartbeat_limit_s)
         self._leave: Callable[[int], None] = os._exit
-        logger.info("%s is ready after %.1f s", self._info.name, time.monotonic() - start_s)
+        self._start_s = time.monotonic() - start_s
+        logger.info("%s is ready after %.1f s", self._info.name, self._start_s)
 
     async def upscale(
         self,
@@ -118,7 +119,13 @@ class Upscaler:
             prompts=self._info.prompts,
             draft=self._info.draft,
             defaults=self._defaults,
+            start_s=self._start_s,
+            unit_s=self._unit_s,
         )
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell the autoscaling policy how long this replica took to start."""
+        return {"start_s": self._start_s}
 
     def check_health(self) -> None:
         """Called by Serve every ``health_check_period_s``; a dead or hung engine ends the replica.
@@ -160,6 +167,7 @@ class Upscaler:
             reachable=result.consistency.reachable,
             queue_s=result.queue_s,
             compute_s=result.compute_s,
+            work_s=result.work_s,
         )
 
     @contextmanager
