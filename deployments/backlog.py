@@ -32,10 +32,13 @@ class Backlog:
     first return of a busy time on: how long one request takes alone says nothing of how many are
     done at once. Until something has come back after that nothing is known, and everything is
     taken.
+
+    Attributes:
+        max_wait_s: what is out may take so long, and nothing more is taken.
     """
 
     def __init__(self, max_wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._max_wait_s = max_wait_s
+        self.max_wait_s = max_wait_s
         self._clock = clock
         self._seen_s = clock()
         self._usual = 0.0
@@ -65,7 +68,7 @@ class Backlog:
             Problem: what is out will not be back in time; its `retry_after_s` says when enough of
                 it will be.
         """
-        excess_s = self.wait_s() - self._max_wait_s
+        excess_s = self.wait_s() - self.max_wait_s
         if excess_s > 0:
             detail = "too much work waits already"
             raise Problem("overloaded", detail, retry_after_s=max(1.0, excess_s), close=True)
