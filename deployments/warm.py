@@ -59,13 +59,7 @@ def _warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
     else:
         model = load_model(args.model, device=args.device, dtype=args.dtype, draft=args.draft)
         begin = ActiveRequest
-    engine = SREngine(
-        model,
-        max_active=args.max_active,
-        max_active_pixels=args.max_active_pixels,
-        begin=begin,
-        metrics=Metrics(RayRecorder()),
-    )
+    engine = SREngine(model, begin=begin, metrics=Metrics(RayRecorder()))
     # A real picture through every network, so that no client pays for what the first one costs; of
     # the native tiles, whose cost is what others' are estimated by.
     side = math.ceil(max(VAE_TILE_PX, model.info.native_px) / model.defaults.scale)
