@@ -123,6 +123,7 @@ class Ingress:
             order = await self._order(form, self._timeout_s)
             self._backlog.settle(place, work_of(order))
             picture = await make_picture(order, self._dispatcher, problems.request_id(request))
+            self._metrics.made(order, picture)
         return await replies.reply(picture, request)
 
     async def models(self, request: Request) -> ModelList:
