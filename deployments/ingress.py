@@ -136,6 +136,7 @@ class Ingress:
             self._backlog.settle(place, work_of(order))
             picture = await make_picture(order, self._dispatcher, problems.request_id(request))
             self._backlog.load.learn(place.work, picture.work_s)
+            self._metrics.pictures.made(order, picture)
         return await replies.reply(picture, request)
 
     async def models(self, request: Request) -> ModelList:

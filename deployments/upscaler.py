@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments import logs
+from deployments.repeating import repeat
 from deployments.schemas import ModelDescription, UpscaleReply
 from deployments.settings import Settings
 from sr_engine.errors import EngineDead
@@ -70,6 +72,7 @@ class Upscaler:
     def __init__(self, args: UpscalerArgs) -> None:
         # Half the time of a start goes into importing diffusers. The process in which Serve builds
         # the application has no use for it.
+        from deployments.metrics import RayRecorder, ReplicaMetrics
         from deployments.warm import warm_engine
         from sr_engine.async_engine import AsyncSREngine
 
@@ -82,6 +85,17 @@ class Upscaler:
         self._leave: Callable[[int], None] = os._exit
         self._start_s = time.monotonic() - start_s
         logger.info("%s is ready after %.1f s", self._info.name, self._start_s)
+        labels = {
+            "version": _version(),
+            "model": self._info.name,
+            "device": self._info.device,
+            "dtype": self._info.dtype,
+        }
+        self._metrics = ReplicaMetrics(
+            RayRecorder(), labels, startup_s=self._start_s, heartbeat_limit_s=args.heartbeat_limit_s
+        )
+        self._engine_metrics = engine.metrics
+        repeat(self._refresh)
 
     async def reconfigure(self, user_config: object) -> None:
         """Work by other caps from the next batch on; see `Settings.change`."""
@@ -162,6 +176,11 @@ class Upscaler:
         """End the engine's thread. A replica's ends with its process."""
         self._engine.close()
 
+    def _refresh(self) -> None:
+        """Say every gauge again; in a long batch the engine's own thread does not."""
+        self._metrics.refresh(self._engine.heartbeat_age_s)
+        self._engine_metrics.refresh()
+
     def _request(
         self,
         image: UInt8[np.ndarray, "h w 3"],
@@ -205,3 +224,11 @@ class Upscaler:
         """
         logger.critical("%s: the replica leaves", err)
         self._leave(1)
+
+
+def _version() -> str:
+    try:
+        return version("nullscale")
+    except PackageNotFoundError:
+        # Run from a folder, without having been installed.
+        return "unknown"
