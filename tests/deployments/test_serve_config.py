@@ -2,17 +2,27 @@
 
 import copy
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 from ray.runtime_env import RuntimeEnv
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.app import AppArgs, build_app
+from deployments.autoscaling import ByWork
+from sr_engine.devices import DEVICES
+from sr_engine.plan import plan_stages
+from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.simulated import SimulatedModel
+
+# To be replaced by environment variables, which Ray 2.60 does not read yet.
+pytestmark = pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field:DeprecationWarning")
 
 ROOT = Path(__file__).parents[2]
 FILES = ("serve_config.yaml", "serve_config.cpu.yaml")
@@ -107,7 +117,11 @@ def test_slots_and_deadlines_fit(name: str) -> None:
     assert upscaler["max_queued_requests"] > 0
     assert ingress["max_ongoing_requests"] > upscaler["max_ongoing_requests"]
     assert args.jobs.max_running < upscaler["max_queued_requests"]
-    assert deployments(config)["Jobs"]["num_replicas"] == 1
+    jobs = deployments(config)["Jobs"]
+    assert (
+        jobs.get("autoscaling_config", {"max_replicas": jobs.get("num_replicas")})["max_replicas"]
+        == 1
+    )
     # It would cut event streams, and leave the GPU busy.
     assert "request_timeout_s" not in config["http_options"]
 
@@ -121,6 +135,51 @@ def test_production_uses_whole_gpus_and_drains() -> None:
         if deployment["name"] != "Jobs":
             assert deployment["graceful_shutdown_timeout_s"] > args.upscale_timeout_s
             assert deployment["autoscaling_config"]["max_replicas"] > 1
+
+
+def test_autoscaling_settings_agree() -> None:
+    config = load("serve_config.yaml")
+    (application,) = config["applications"]
+    args = AppArgs.model_validate(application["args"])
+    policy = AutoscalingPolicy(**application["autoscaling_policy"])
+    assert policy.get_policy() is ByWork
+    given = policy.policy_kwargs
+    settings = ByWork(**given).settings
+    assert asdict(settings) == given, "every number stands in the file, with its reason"
+    assert settings.shrink_delay_s > settings.start_s
+    assert settings.sleep_delay_s > settings.shrink_delay_s
+    # It grows long before clients are refused, and what they wait for a start is no refusal.
+    assert settings.target_wait_s < args.limits.max_wait_s / 2
+    assert settings.start_s + settings.recover_s < args.limits.max_wait_s
+
+    scaling = {name: each["autoscaling_config"] for name, each in deployments(config).items()}
+    assert set(scaling) == {"Ingress", "Jobs", "Upscaler"}, "without one, nobody hears of it"
+    for each in scaling.values():
+        assert each["min_replicas"] <= each["max_replicas"]
+        assert each["metrics_interval_s"] <= 1 and each["look_back_period_s"] <= 2
+    upscaler = scaling["Upscaler"]
+    assert upscaler["upscale_delay_s"] == upscaler["downscale_delay_s"] == 0
+    assert (args.cold_start_s is not None) == (upscaler["min_replicas"] == 0)
+
+    # The number of waiting requests is no limit before the wait is.
+    plan = plan_stages(
+        UpscaleRequest(
+            request_id="1",
+            image=np.eye(256, dtype=np.uint8)[..., None].repeat(3, 2),
+            params=UpscaleParams(),
+        ),
+        SimulatedModel("sd3.5-medium-h100").info,
+    )
+    picture_s = DEVICES["sd3.5-medium-h100"].plan_s(plan)
+    together = upscaler["max_replicas"] * settings.target_wait_s / picture_s
+    each = together / scaling["Ingress"]["min_replicas"]
+    assert deployments(config)["Upscaler"]["max_queued_requests"] > each
+
+
+@pytest.mark.parametrize("typo", [{"target_wait": 10}, {"target_wait_s": 10, "utilization": 0.8}])
+def test_a_typo_in_the_policys_arguments_is_an_error(typo: dict[str, float]) -> None:
+    with pytest.raises(TypeError):
+        ByWork(**typo)
 
 
 def test_the_laptops_file_fits_two_cores_and_stays_on_loopback() -> None:
