@@ -28,6 +28,7 @@ import random
 from itertools import pairwise
 from typing import Any
 
+import measurements
 import numpy as np
 import ray
 from clients import EVERY, LEAVING, Form, Left, Work, connect, fetched, served
@@ -183,9 +184,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15, help="within which they leave")
     parser.add_argument("--side-px", type=int, default=512, help="of the first part's pictures")
     parser.add_argument("--requests", type=int, default=1000, help="of the second part")
+    measurements.add_option(parser)
     args = parser.parse_args()
     with service(ARGS, upscalers=1, ingresses=2, import_path=IMPORT_PATH) as url:
-        print(json.dumps(asyncio.run(measure(url, args))))
+        figures = asyncio.run(measure(url, args))
+    if args.save:
+        measurements.save("disconnects", figures)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
