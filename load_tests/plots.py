@@ -1,6 +1,6 @@
 """Plots of what load tests have measured. Axes begin at zero, so that what looks flat is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def plot_load_curve(found: Mapping[str, Any], path: Path) -> None:
     throughput.plot(shares, refused, marker="s", label="refused")
     throughput.axhline(found["capacity_per_s"], color="0.5", linestyle="--", label="capacity")
     throughput.set_ylabel("requests a second")
-    for phase in points[0]["rows"]:
+    for phase in sorted(set().union(*(point["rows"] for point in points))):
         rows = _numbers(point["rows"].get(phase) for point in points)
         batches.plot(shares, rows, marker="o", label=f"rows a batch, {phase}")
     busy = [point["busy_share"] for point in points]
@@ -63,7 +63,12 @@ def plot_load_curve(found: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=DPI)
 
 
-def plot_replicas(X) -> None:
+def plot_replicas(
+    times_s: Sequence[float],
+    rates: Sequence[float],
+    replicas: Mapping[str, Sequence[int]],
+    path: Path,
+) -> None:
     """Draw the offered rate, and below it the replicas of each policy, against time.
 
     Args:

@@ -38,8 +38,10 @@ def render(kept: Mapping[str, Any]) -> str:
     return page.render(figures, kept=figures, machines=" or ".join(machines))
 
 
-def fixed(value: float, digits: int) -> str:
-    """Return a number with so many digits; a half is rounded up, as people do."""
+def fixed(value: float | None, digits: int) -> str:
+    """Return a number with so many digits, a dash for none; a half is rounded up."""
+    if value is None:
+        return "–"
     return str(Decimal(str(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
 
 

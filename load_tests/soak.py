@@ -17,7 +17,7 @@ something is not shown to be flat, or a request failed:
                         limit, and the verdict: `flat` where the whole interval is below the limit
 
 Limits: of threads and files what it would be if one request in a thousand left one behind; of
-memory 5 % an hour; of the p95 10 % an hour.
+memory 5 % an hour; of the p95 half of it an hour, which is how closely noise lets it be known.
 """
 
 import argparse
@@ -73,7 +73,7 @@ WINDOWS = 30
 SKIPPED = WINDOWS // 6
 LEFT_BEHIND = 1e-3  # threads and files a request
 MOST_MEMORY = 0.05  # of it, an hour
-MOST_P95 = 0.1
+MOST_P95 = 0.5  # as closely as noise lets it be known
 
 
 @dataclass(frozen=True, slots=True)
