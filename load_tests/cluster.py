@@ -61,6 +61,13 @@ def service(
         args: as of `configured`.
     """
     config = configured(args, {"Upscaler": upscalers, "Ingress": ingresses}, import_path)
+    with running(config) as url:
+        yield url
+
+
+@contextmanager
+def running(config: dict[str, Any]) -> Iterator[str]:
+    """Start a whole configuration, and yield its address once every replica is ready."""
     with patch.dict(os.environ, ENVIRONMENT):
         # Not "auto": that would join whatever cluster this machine ran last.
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
