@@ -61,6 +61,13 @@ def service(
         args: as of `configured`.
     """
     config = configured(args, {"Upscaler": upscalers, "Ingress": ingresses}, import_path)
+    with running(config) as url:
+        yield url
+
+
+@contextmanager
+def running(config: dict[str, Any]) -> Iterator[str]:
+    """Start a whole configuration, and yield its address once every replica is ready."""
     with patch.dict(os.environ, ENVIRONMENT):
         # Not "auto": that would join whatever cluster this machine ran last.
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -129,9 +136,14 @@ def wait_until_healthy(timeout_s: float = START_S) -> None:
         if application is not None and application.status == "DEPLOY_FAILED":
             raise RuntimeError(f"the service does not start: {application}")
         deployments = application.deployments.values() if application else []
-        if deployments and all(
-            deployment.status == "HEALTHY" and set(deployment.replica_states) == {"RUNNING"}
-            for deployment in deployments
+        # With other arguments an application is built first, its old replicas in good health.
+        if (
+            application
+            and application.status == "RUNNING"
+            and all(
+                deployment.status == "HEALTHY" and set(deployment.replica_states) == {"RUNNING"}
+                for deployment in deployments
+            )
         ):
             return
         time.sleep(0.5)
