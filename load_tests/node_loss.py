@@ -129,16 +129,6 @@ async def measure(nodes: Nodes, seconds: float, rate: float) -> dict[str, Any]:
 
 def figures(answers: list[Answer], victim: str, killed_s: float) -> dict[str, Any]:
     """Count by proxy."""
-    if __import__("os").environ.get("DBG"):
-        for a in sorted(answers, key=lambda a: a.begun_s):
-            print(
-                a.node_id[:6],
-                round(a.begun_s - killed_s, 2),
-                round(a.ended_s - killed_s, 2),
-                a.outcome,
-                a.again,
-                file=sys.stderr,
-            )
     by_proxy: dict[bool, list[Answer]] = defaultdict(list)
     for answer in answers:
         by_proxy[answer.node_id == victim and answer.outcome != "200"].append(answer)
