@@ -24,6 +24,11 @@ class AppArgs(UpscalerArgs):
     upscale_timeout_s: float = Field(
         default=600.0, gt=0, description="a picture's time while its client waits, queue included"
     )
+    cold_start_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="with `min_replicas: 0`, how long the first may take to start; pictures wait",
+    )
     jobs: JobSettings = JobSettings()
 
 
@@ -35,8 +40,16 @@ def build_app(args: AppArgs) -> Application:
     upscaler = serve.deployment(
         Upscaler, name="Upscaler", user_config=UpscalerSettings().model_dump()
     ).bind(upscaler_args)
-    jobs = serve.deployment(Jobs, name="Jobs").bind(upscaler, args.jobs)
+    jobs = serve.deployment(Jobs, name="Jobs").bind(
+        upscaler, args.jobs, cold_start_s=args.cold_start_s
+    )
     ingress = serve.deployment(
         serve.ingress()(Ingress), name="Ingress", user_config=IngressSettings().model_dump()
     )
-    return ingress.bind(upscaler, jobs, args.upscale_timeout_s, args.jobs.timeout_s)
+    return ingress.bind(
+        upscaler,
+        jobs,
+        args.upscale_timeout_s,
+        args.jobs.timeout_s,
+        cold_start_s=args.cold_start_s,
+    )

@@ -15,10 +15,11 @@ from deployments.body_budget import BodyBudget
 from deployments.coding import coded
 from deployments.cors import Cors
 from deployments.dispatch import Dispatcher, UpscalerHandle
+from deployments.form_schema import FORM
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
 from deployments.kinds import RETRY_AFTER_S
 from deployments.metrics import HttpMetrics, RayRecorder
-from deployments.openapi import FORM, MODELS, PROBE, UPSCALE, complete
+from deployments.openapi import MODELS, PROBE, UPSCALE, complete
 from deployments.pictures import make_picture, work_of
 from deployments.running import running_upscalers
 from deployments.schemas import IngressSettings, Limits, Model, ModelList, Order, Status
@@ -45,6 +46,7 @@ class Ingress:
         timeout_s: longest that a picture may take while its client waits.
         job_timeout_s: longest that it may take as a job.
         upscalers: asks how many replicas of the upscaler run.
+        cold_start_s: how long one takes to start, where it may be that none runs.
     """
 
     def __init__(
@@ -54,18 +56,20 @@ class Ingress:
         timeout_s: float,
         job_timeout_s: float,
         upscalers: Callable[[], int] = running_upscalers,
+        cold_start_s: float | None = None,
     ) -> None:
         logs.join_serve()
         self._metrics = HttpMetrics(RayRecorder())
         self._settings = Settings(IngressSettings)
         self._limits = Limits()
-        self._backlog = Backlog(self._limits.max_wait_s)
+        self._backlog = Backlog(self._limits.max_wait_s, on_arrival=self._metrics.work.arrived)
         self._dispatcher = Dispatcher(
             upscaler,
             timeout_s,
             running=upscalers,
             retry_after_s=self._half_of_the_wait_s,
             on_retry=self._metrics.retried,
+            cold_start_s=cold_start_s,
         )
         self._gate = Gate()
         self._bodies = BodyBudget(self._limits.max_bodies_bytes)
@@ -131,6 +135,8 @@ class Ingress:
             order = await self._order(form, self._timeout_s)
             self._backlog.settle(place, work_of(order))
             picture = await make_picture(order, self._dispatcher, problems.request_id(request))
+            self._backlog.load.learn(place.work, picture.work_s)
+            self._metrics.pictures.made(order, picture)
         return await replies.reply(picture, request)
 
     async def models(self, request: Request) -> ModelList:
@@ -146,9 +152,26 @@ class Ingress:
         return Status(status="alive")
 
     async def readyz(self) -> Status:
-        """A replica has its model loaded and warm."""
+        """A replica has its model loaded and warm, or the next picture starts one."""
+        # Not asked while they sleep: a probe must not be what keeps a GPU running.
+        if await self._dispatcher.cold.asleep():
+            return Status(status="asleep")
         await self._dispatcher.describe()
         return Status(status="ready")
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell the autoscaling policy of the work that this replica has sent out.
+
+        Serve asks once in `metrics_interval_s`, so operators' gauges are set here as well.
+        """
+        outstanding_s = self._backlog.outstanding_s()
+        wait_s = self._backlog.predicted_wait_s() + self._dispatcher.cold.wait_s
+        self._metrics.work.stands(outstanding_s, wait_s)
+        return {
+            "outstanding_work_s": outstanding_s,
+            "arriving_work_s_per_s": self._backlog.load.arriving(),
+            "unit_s": self._backlog.load.unit_s,
+        }
 
     def _apply(self, settings: IngressSettings) -> None:
         # The only one that can fail comes first.
@@ -160,6 +183,7 @@ class Ingress:
 
     async def _form(self, request: Request) -> forms.UpscaleForm:
         model = await self._dispatcher.known()
+        self._backlog.load.guess(model.unit_s)
         return await forms.read_form(request, self._limits, self._bodies, model)
 
     async def _submit(self, request: Request, owner: str, form: forms.UpscaleForm) -> Response:
@@ -192,7 +216,7 @@ class Ingress:
             raise problems.problem_of(err) from err
         if not form.keep_metadata:
             source = replace(source, exif=None, xmp=None)
-        return Order(
+        order = Order(
             source=source,
             params=replace(form.params, seed=seed),
             output_format=form.output_format,
@@ -200,3 +224,4 @@ class Ingress:
             until_s=until_s,
             decode_ms=1e3 * (time.perf_counter() - start_s),
         )
+        return replace(order, expected_s=work_of(order) * self._backlog.load.unit_s)

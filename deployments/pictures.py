@@ -9,6 +9,7 @@ from deployments.dispatch import Dispatcher, OnEvent
 from deployments.kinds import RETRY_AFTER_S
 from deployments.problems import Problem
 from deployments.schemas import Order, TimingsMs, UpscaleReply
+from deployments.workload import work_units
 from sr_engine.alpha import add_alpha
 from sr_engine.encoding import encode_image, measure_consistency
 from sr_engine.operators import output_side
@@ -25,6 +26,7 @@ class Picture:
         height: of the picture, px.
         input_bit_depth: of the file that was sent, 8 or 16.
         consistency: of the encoded file.
+        work_s: engine seconds that it took.
     """
 
     encoded: bytes
@@ -36,6 +38,7 @@ class Picture:
     model: str
     consistency: Consistency
     timings: TimingsMs
+    work_s: float = 0.0
 
 
 async def make_picture(
@@ -87,7 +90,26 @@ async def _encoded(order: Order, reply: UpscaleReply, sent_s: float) -> Picture:
             upscale=1e3 * reply.compute_s,
             encode=1e3 * (time.perf_counter() - upscaled_s),
         ),
+        work_s=reply.work_s,
     )
+
+
+def promise_of(order: Order, consistency: Consistency) -> str:
+    """Say in a word whether a picture gives its input back, or why it need not.
+
+    Returns:
+        "exact"; "unpromised", of a lossy file or a picture that was not made consistent;
+        "unreachable", where no picture in range was found; or "broken", where it should have been
+        exact.
+    """
+    if consistency.exact:
+        return "exact"
+    lossy = order.output_format == "jpeg" or (
+        order.output_format == "webp" and order.output_quality is not None
+    )
+    if lossy or order.params.projection == "none":
+        return "unpromised"
+    return "broken" if consistency.reachable else "unreachable"
 
 
 def work_of(order: Order) -> float:
@@ -95,4 +117,4 @@ def work_of(order: Order) -> float:
     height, width, _ = order.source.samples.shape
     scale = order.params.scale
     pixels = output_side(height, scale) * output_side(width, scale)
-    return pixels / 1e6 * order.params.num_inference_steps
+    return work_units(pixels, order.params.num_inference_steps)

@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments import logs
+from deployments.repeating import repeat
 from deployments.schemas import ModelDescription, UpscaleReply
 from deployments.settings import Settings
 from sr_engine.errors import EngineDead
@@ -31,7 +33,8 @@ class UpscalerArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(
-        description='"bundled", a folder, a hub id (gated ones need $HF_TOKEN) or simulated:DEVICE'
+        description='"bundled", a folder, a hub id (gated ones need $HF_TOKEN) or '
+        "simulated:DEVICE, with its options as in simulated:sd3.5-medium-h100?slow=5&load_s=60"
     )
     device: str = Field(
         default="auto", description="cpu or cuda; auto takes CUDA where there is one"
@@ -70,17 +73,30 @@ class Upscaler:
     def __init__(self, args: UpscalerArgs) -> None:
         # Half the time of a start goes into importing diffusers. The process in which Serve builds
         # the application has no use for it.
+        from deployments.metrics import RayRecorder, ReplicaMetrics
         from deployments.warm import warm_engine
         from sr_engine.async_engine import AsyncSREngine
 
         logs.join_serve()
         start_s = time.monotonic()
-        engine = warm_engine(args)
+        engine, self._unit_s = warm_engine(args)
         self._info, self._defaults = engine.model.info, engine.model.defaults
         self._engine = AsyncSREngine(engine, heartbeat_limit_s=args.heartbeat_limit_s)
         self._settings = Settings(UpscalerSettings)
         self._leave: Callable[[int], None] = os._exit
-        logger.info("%s is ready after %.1f s", self._info.name, time.monotonic() - start_s)
+        self._start_s = time.monotonic() - start_s
+        logger.info("%s is ready after %.1f s", self._info.name, self._start_s)
+        labels = {
+            "version": _version(),
+            "model": self._info.name,
+            "device": self._info.device,
+            "dtype": self._info.dtype,
+        }
+        self._metrics = ReplicaMetrics(
+            RayRecorder(), labels, startup_s=self._start_s, heartbeat_limit_s=args.heartbeat_limit_s
+        )
+        self._engine_metrics = engine.metrics
+        repeat(self._refresh)
 
     async def reconfigure(self, user_config: object) -> None:
         """Work by other caps from the next batch on; see `Settings.change`."""
@@ -137,7 +153,13 @@ class Upscaler:
             prompts=self._info.prompts,
             draft=self._info.draft,
             defaults=self._defaults,
+            start_s=self._start_s,
+            unit_s=self._unit_s,
         )
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell the autoscaling policy how long this replica took to start."""
+        return {"start_s": self._start_s}
 
     def check_health(self) -> None:
         """Called by Serve every ``health_check_period_s``; a dead or hung engine ends the replica.
@@ -154,6 +176,11 @@ class Upscaler:
     def close(self) -> None:
         """End the engine's thread. A replica's ends with its process."""
         self._engine.close()
+
+    def _refresh(self) -> None:
+        """Say every gauge again; in a long batch the engine's own thread does not."""
+        self._metrics.refresh(self._engine.heartbeat_age_s)
+        self._engine_metrics.refresh()
 
     def _request(
         self,
@@ -179,6 +206,7 @@ class Upscaler:
             reachable=result.consistency.reachable,
             queue_s=result.queue_s,
             compute_s=result.compute_s,
+            work_s=result.work_s,
         )
 
     @contextmanager
@@ -197,3 +225,11 @@ class Upscaler:
         """
         logger.critical("%s: the replica leaves", err)
         self._leave(1)
+
+
+def _version() -> str:
+    try:
+        return version("nullscale")
+    except PackageNotFoundError:
+        # Run from a folder, without having been installed.
+        return "unknown"

@@ -83,6 +83,11 @@ class AsyncSREngine:
         """The model's own parameters."""
         return self._engine.model.defaults
 
+    @property
+    def heartbeat_age_s(self) -> float:
+        """Seconds since the thread last came round, between batches or twice a second."""
+        return time.monotonic() - self._heartbeat_s
+
     async def upscale(
         self,
         request: UpscaleRequest,
@@ -159,7 +164,7 @@ class AsyncSREngine:
         """
         if self._death is not None or not self._thread.is_alive():
             raise EngineDead("the engine has stopped") from self._death
-        silent_s = time.monotonic() - self._heartbeat_s
+        silent_s = self.heartbeat_age_s
         if silent_s > self._heartbeat_limit_s:
             raise EngineDead(f"the engine has not finished a batch for {silent_s:.0f} s")
 
