@@ -3,9 +3,10 @@
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -47,16 +48,20 @@ def service(
     upscalers: int = 2,
     ingresses: int = 2,
     import_path: str = "deployments.app:build_app",
+    environment: Mapping[str, str] = MappingProxyType({}),
+    dashboard: bool = False,
 ) -> Iterator[str]:
     """Start the service on a free port and yield its address once every replica is ready.
 
     Args:
         args: of the application, over those of the file.
+        environment: of the cluster's processes, beside `ENVIRONMENT`.
+        dashboard: start Ray's as well, which tells Prometheus of the nodes.
     """
     config = _config(args, {"Upscaler": upscalers, "Ingress": ingresses}, import_path)
-    with patch.dict(os.environ, ENVIRONMENT):
+    with patch.dict(os.environ, {**ENVIRONMENT, **environment}):
         # Not "auto": that would join whatever cluster this machine ran last.
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=2, include_dashboard=dashboard, log_to_driver=False)
         try:
             serve.start(http_options=config["http_options"])
             deploy(config)
@@ -112,9 +117,14 @@ def processes(title: str) -> list[psutil.Process]:
     return found
 
 
+def session() -> Path:
+    """Where the cluster's files are."""
+    return Path("/tmp/ray") / ray.get_runtime_context().get_session_name()
+
+
 def serve_logs() -> Path:
     """Where the replicas' log files are."""
-    return Path("/tmp/ray") / ray.get_runtime_context().get_session_name() / "logs" / "serve"
+    return session() / "logs" / "serve"
 
 
 def _config(args: dict[str, Any], replicas: dict[str, int], import_path: str) -> dict[str, Any]:
