@@ -20,6 +20,11 @@ class AppArgs(UpscalerArgs):
     upscale_timeout_s: float = Field(
         default=600.0, gt=0, description="a picture's time while its client waits, queue included"
     )
+    cold_start_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="with `min_replicas: 0`, how long the first may take to start; pictures wait",
+    )
     limits: Limits = Limits()
     jobs: JobSettings = JobSettings()
     access: Access = Access()
@@ -31,8 +36,16 @@ def build_app(args: AppArgs) -> Application:
         args.model_dump(include=set(UpscalerArgs.model_fields))
     )
     upscaler = serve.deployment(Upscaler, name="Upscaler").bind(upscaler_args)
-    jobs = serve.deployment(Jobs, name="Jobs").bind(upscaler, args.jobs)
+    jobs = serve.deployment(Jobs, name="Jobs").bind(
+        upscaler, args.jobs, cold_start_s=args.cold_start_s
+    )
     ingress = serve.deployment(serve.ingress()(Ingress), name="Ingress")
     return ingress.bind(
-        upscaler, jobs, args.limits, args.access, args.upscale_timeout_s, args.jobs.timeout_s
+        upscaler,
+        jobs,
+        args.limits,
+        args.access,
+        args.upscale_timeout_s,
+        args.jobs.timeout_s,
+        cold_start_s=args.cold_start_s,
     )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from deployments.problems import Problem
+from deployments.workload import Workload
 
 MEMORY_S = 60.0
 """Of busy time: what was done before counts for little."""
@@ -32,11 +33,20 @@ class Backlog:
     first return of a busy time on: how long one request takes alone says nothing of how many are
     done at once. Until something has come back after that nothing is known, and everything is
     taken.
+
+    Attributes:
+        load: what of it has come, refused or not, and what a unit costs.
     """
 
-    def __init__(self, max_wait_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        max_wait_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        on_arrival: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self._max_wait_s = max_wait_s
         self._clock = clock
+        self.load = Workload(clock, on_arrival)
         self._seen_s = clock()
         self._usual = 0.0
         self._out = 0.0
@@ -48,12 +58,16 @@ class Backlog:
 
     def wait_s(self) -> float:
         """Return the seconds until all that is out will be back."""
-        self._advance()
-        while self._guesses and self._guesses[0][0] <= self._seen_s:
-            _, place = self._guesses.popleft()
-            if place.guessed:
-                self._change(place, 0.0)
-        return self._out * self._busy_s / self._done if self._done else 0.0
+        out = self._still_out()
+        return out * self._busy_s / self._done if self._done else 0.0
+
+    def outstanding_s(self) -> float:
+        """Return the engine seconds of all that is out, whether or not any replica runs."""
+        return self._still_out() * self.load.unit_s
+
+    def predicted_wait_s(self) -> float:
+        """Return `wait_s`; while no rate is known, what one replica alone would take."""
+        return self.wait_s() if self._done else self.outstanding_s()
 
     @contextmanager
     def place(self) -> Iterator[Place]:
@@ -67,6 +81,7 @@ class Backlog:
         """
         excess_s = self.wait_s() - self._max_wait_s
         if excess_s > 0:
+            self.load.arrive(self._usual)
             detail = "too much work waits already"
             raise Problem("overloaded", detail, retry_after_s=max(1.0, excess_s), close=True)
         place = Place(0.0)
@@ -88,7 +103,16 @@ class Backlog:
         place.guessed = False
         self._change(place, work)
         if work:
+            self.load.arrive(work)
             self._usual += (work - self._usual) / MEMORY_REQUESTS
+
+    def _still_out(self) -> float:
+        self._advance()
+        while self._guesses and self._guesses[0][0] <= self._seen_s:
+            _, place = self._guesses.popleft()
+            if place.guessed:
+                self._change(place, 0.0)
+        return self._out
 
     def _change(self, place: Place, work: float) -> None:
         self._advance()

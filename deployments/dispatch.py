@@ -19,6 +19,7 @@ from ray.exceptions import (
 )
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from deployments.cold_start import ColdStart
 from deployments.kinds import RETRY_AFTER_S
 from deployments.problems import Problem, problem_of
 from deployments.retries import RetryBudget
@@ -101,6 +102,8 @@ class Dispatcher:
         running: asks how many replicas run; may block.
         retry_after_s: asked when the replicas' queue is full.
         on_retry: told of each picture that goes to another replica after one was lost.
+        cold_start_s: a guess of how long a replica takes to start, where it may be that none runs:
+            pictures then wait for the first; None where some always do.
     """
 
     def __init__(
@@ -111,7 +114,9 @@ class Dispatcher:
         running: Callable[[], int],
         retry_after_s: Callable[[], float] = lambda: RETRY_AFTER_S,
         on_retry: Callable[[], None] = lambda: None,
+        cold_start_s: float | None = None,
     ) -> None:
+        self.cold = ColdStart(cold_start_s, running)
         self._upscaler = upscaler
         self._streaming = upscaler.options(stream=True)
         self._timeout_s = timeout_s
@@ -136,6 +141,7 @@ class Dispatcher:
         """
         assert order.params.seed is not None
         self._budget.deposit()
+        await self.cold.asleep()
         try:
             async with asyncio.timeout(order.until_s - time.time()):
                 reply = await self._persistently(order, request_id, on_event)
@@ -156,13 +162,18 @@ class Dispatcher:
     async def describe(self, timeout_s: float = DESCRIBE_TIMEOUT_S) -> ModelDescription:
         """The model that the replicas have loaded; the last known one while they are busy.
 
+        While all sleep it is the last known one too: to be asked would wake them up.
+
         Raises:
             Problem: no replica is ready.
         """
+        if self._description is not None and await self.cold.asleep():
+            return self._description
         try:
             async with asyncio.timeout(timeout_s):
                 self._description = await settled(self._upscaler.describe.remote())
                 self._answered_s = time.monotonic()
+                self.cold.measured(self._description.start_s)
         except (TimeoutError, BackPressureError):
             # Full replicas answer nothing but pictures, for as long as their longest job takes.
             recent = time.monotonic() - self._answered_s < self._timeout_s
@@ -178,7 +189,7 @@ class Dispatcher:
         """The description at hand; replicas are asked only where there is none.
 
         The question waits its turn among the pictures, for all who want to know; they wait for a
-        while only.
+        while only, in which a replica can start where it may be that none runs.
 
         Raises:
             Problem: no replica has answered yet.
@@ -190,7 +201,7 @@ class Dispatcher:
             # Where nobody waits any more, what went wrong is nobody's.
             self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
-            async with asyncio.timeout(KNOWN_TIMEOUT_S):
+            async with asyncio.timeout(KNOWN_TIMEOUT_S + 2 * self.cold.start_s):
                 return await asyncio.shield(self._asking)
         except (TimeoutError, Problem) as err:
             raise self._come_again("not_ready", "no worker is ready", close=True) from err
@@ -244,7 +255,8 @@ class Dispatcher:
         raise EngineDead("the replica's events ended early")
 
     def _come_again(self, code: str, detail: str, *, close: bool = False) -> Problem:
-        return Problem(code, detail, retry_after_s=self._retry_after_s(), close=close)
+        retry_after_s = self._retry_after_s() + self.cold.wait_s
+        return Problem(code, detail, retry_after_s=retry_after_s, close=close)
 
 
 async def settled(response: Response[T]) -> T:

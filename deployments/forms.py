@@ -14,8 +14,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from deployments.body_budget import BodyBudget
+from deployments.form_schema import FORM_FIELDS, REQUEST_FIELDS
 from deployments.kinds import RETRY_AFTER_S
-from deployments.openapi import FORM_FIELDS, REQUEST_FIELDS
 from deployments.problems import Problem, invalid_fields
 from deployments.schemas import Limits, ModelDescription
 from sr_engine.errors import InvalidParameter, PromptUnsupported

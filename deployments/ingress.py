@@ -16,10 +16,11 @@ from deployments.backlog import Backlog
 from deployments.body_budget import BodyBudget
 from deployments.coding import coded
 from deployments.dispatch import Dispatcher, UpscalerHandle
+from deployments.form_schema import FORM
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
 from deployments.kinds import RETRY_AFTER_S
 from deployments.metrics import HttpMetrics, RayRecorder
-from deployments.openapi import EXPOSED_HEADERS, FORM, MODELS, PROBE, UPSCALE, complete
+from deployments.openapi import EXPOSED_HEADERS, MODELS, PROBE, UPSCALE, complete
 from deployments.pictures import make_picture, work_of
 from deployments.running import running_upscalers
 from deployments.schemas import Access, Limits, Model, ModelList, Order, Status
@@ -41,6 +42,7 @@ class Ingress:
         timeout_s: longest that a picture may take while its client waits.
         job_timeout_s: longest that it may take as a job.
         upscalers: asks how many replicas of the upscaler run.
+        cold_start_s: how long one takes to start, where it may be that none runs.
     """
 
     def __init__(
@@ -52,16 +54,18 @@ class Ingress:
         timeout_s: float,
         job_timeout_s: float,
         upscalers: Callable[[], int] = running_upscalers,
+        cold_start_s: float | None = None,
     ) -> None:
         logs.join_serve()
         self._metrics = HttpMetrics(RayRecorder())
-        self._backlog = Backlog(limits.max_wait_s)
+        self._backlog = Backlog(limits.max_wait_s, on_arrival=self._metrics.work.arrived)
         self._dispatcher = Dispatcher(
             upscaler,
             timeout_s,
             running=upscalers,
             retry_after_s=self._half_of_the_wait_s,
             on_retry=self._metrics.retried,
+            cold_start_s=cold_start_s,
         )
         self._limits = limits
         self._gate = Gate(access)
@@ -102,7 +106,7 @@ class Ingress:
             app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
         complete(app)
         # The last is the outermost.
-        app.add_middleware(AccessLog, metrics=self._metrics)
+        app.add_middleware(AccessLog, metrics=self._metrics, look=self._look)
         return app
 
     async def upscale(self, request: Request) -> Response:
@@ -124,6 +128,7 @@ class Ingress:
             self._backlog.settle(place, work_of(order))
             picture = await make_picture(order, self._dispatcher, problems.request_id(request))
             self._metrics.made(order, picture)
+            self._backlog.load.learn(place.work, picture.work_s)
         return await replies.reply(picture, request)
 
     async def models(self, request: Request) -> ModelList:
@@ -139,17 +144,34 @@ class Ingress:
         return Status(status="alive")
 
     async def readyz(self) -> Status:
-        """A replica has its model loaded and warm."""
+        """A replica has its model loaded and warm, or the next picture starts one."""
+        # Not asked while they sleep: a probe must not be what keeps a GPU running.
+        if await self._dispatcher.cold.asleep():
+            return Status(status="asleep")
         await self._dispatcher.describe()
         return Status(status="ready")
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell the autoscaling policy of the work that this replica has sent out."""
+        return {
+            "outstanding_work_s": self._backlog.outstanding_s(),
+            "arriving_work_s_per_s": self._backlog.load.arriving(),
+            "unit_s": self._backlog.load.unit_s,
+        }
+
     async def _form(self, request: Request) -> forms.UpscaleForm:
         model = await self._dispatcher.known()
+        self._backlog.load.guess(model.unit_s)
         return await forms.read_form(request, self._limits, self._bodies, model)
 
     async def _submit(self, request: Request, owner: str, form: forms.UpscaleForm) -> Response:
         order = await self._order(form, self._job_timeout_s)
         return await self._jobs.submit(order, owner, request, form.digest)
+
+    def _look(self) -> None:
+        """Say what is out, and for how long."""
+        wait_s = self._backlog.predicted_wait_s() + self._dispatcher.cold.wait_s
+        self._metrics.work.stands(self._backlog.outstanding_s(), wait_s)
 
     def _half_of_the_wait_s(self) -> float:
         """By then there is room in the replicas' queue, whoever filled it."""
@@ -172,7 +194,7 @@ class Ingress:
             raise problems.problem_of(err) from err
         if not form.keep_metadata:
             source = replace(source, exif=None, xmp=None)
-        return Order(
+        order = Order(
             source=source,
             params=replace(form.params, seed=seed),
             output_format=form.output_format,
@@ -180,6 +202,7 @@ class Ingress:
             until_s=until_s,
             decode_ms=1e3 * (time.perf_counter() - start_s),
         )
+        return replace(order, expected_s=work_of(order) * self._backlog.load.unit_s)
 
 
 def _allow(app: FastAPI, origins: Sequence[str]) -> None:

@@ -178,6 +178,10 @@ class JobStore:
                 order.append((turn, job.created_s, job))
         return [job for _, _, job in sorted(order, key=lambda entry: entry[:2])]
 
+    def orders(self) -> list[Order]:
+        """Return what is to be done still, be it under way or not."""
+        return [job.order for job in self._unfinished.values() if job.order is not None]
+
     def running(self) -> int:
         """Return how many jobs are with the workers."""
         return sum(job.state is JobState.RUNNING for job in self._unfinished.values())

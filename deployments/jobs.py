@@ -22,11 +22,12 @@ from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.job_store import Idempotency, Job, JobEvent, JobStore
 from deployments.kinds import RETRY_AFTER_S
 from deployments.metrics import JobMetrics, RayRecorder
-from deployments.pictures import Picture, make_picture
+from deployments.pictures import Picture, make_picture, work_of
 from deployments.problems import Problem, details_of
 from deployments.repeating import repeat
 from deployments.running import running_upscalers
 from deployments.schemas import JobSettings, JobState, JobStatus, Order
+from deployments.workload import Workload
 from sr_engine.encoding import encode_image
 from sr_engine.events import Progress, QueuedEvent, StepEvent
 
@@ -42,6 +43,7 @@ class Jobs:
     Args:
         upscalers: asks how many replicas of the upscaler run.
         again_s: pause before a job that no worker could take comes again.
+        cold_start_s: how long a replica takes to start, where it may be that none runs.
     """
 
     def __init__(
@@ -50,15 +52,18 @@ class Jobs:
         settings: JobSettings,
         upscalers: Callable[[], int] = running_upscalers,
         again_s: float = RETRY_AFTER_S,
+        cold_start_s: float | None = None,
     ) -> None:
         logs.join_serve()
         self._metrics = JobMetrics(RayRecorder())
+        self._load = Workload(on_arrival=self._metrics.work.arrived)
         self._dispatcher = Dispatcher(
             upscaler,
             settings.timeout_s,
             running=upscalers,
             retry_after_s=lambda: again_s,
             on_retry=self._metrics.retried,
+            cold_start_s=cold_start_s,
         )
         self._max_running = settings.max_running
         self._store = JobStore(settings)
@@ -77,6 +82,9 @@ class Jobs:
         """
         job, new = self._store.add(order, owner, request_id, idempotency)
         if new:
+            work = work_of(order)
+            self._load.guess(order.expected_s / work)
+            self._load.arrive(work)
             self._start_next()
             if job.state is JobState.QUEUED:
                 left_s = order.until_s - time.time()
@@ -137,6 +145,17 @@ class Jobs:
                 return
             await changed.wait()
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell the autoscaling policy of all unfinished jobs, whether they wait here or not.
+
+        No ingress counts any of it: to them a job is done when it has been submitted.
+        """
+        return {
+            "outstanding_work_s": self._outstanding_s(),
+            "arriving_work_s_per_s": self._load.arriving(),
+            "unit_s": self._load.unit_s,
+        }
+
     def _start_next(self) -> None:
         """Hand jobs to the workers while there is room; the rest wait here, where turns count."""
         room = max(0, self._max_running - self._store.running())
@@ -148,6 +167,10 @@ class Jobs:
             if job.events and job.events[-1].data != {"position": position}:
                 job.tell("queued", {"position": position})
         self._metrics.unfinished(queued=len(waiting[room:]), running=self._store.running())
+        self._metrics.work.stands(self._outstanding_s())
+
+    def _outstanding_s(self) -> float:
+        return sum(map(work_of, self._store.orders())) * self._load.unit_s
 
     async def _carry_out(self, job: Job) -> None:
         assert job.order is not None
@@ -168,12 +191,16 @@ class Jobs:
         Nobody waits at the other end of a connection, so a refusal now is no answer. A picture on
         which workers were lost does not come again: it may be the cause.
         """
+        if await self._dispatcher.cold.asleep():
+            eta_s = self._dispatcher.cold.wait_s + order.expected_s
+            _tell(job, QueuedEvent(job.request_id, 0, eta_s))
         while True:
             try:
                 picture = await make_picture(
                     order, self._dispatcher, job.request_id, lambda event: _tell(job, event)
                 )
                 self._metrics.made(order, picture)
+                self._load.learn(work_of(order), picture.work_s)
                 return picture
             except Problem as err:
                 wait_s = err.retry_after_s or RETRY_AFTER_S

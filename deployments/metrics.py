@@ -1,6 +1,6 @@
 """Metrics inside replicas: Ray's own instruments, exported with Serve's, and what HTTP counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
@@ -64,6 +64,39 @@ class PictureMetrics:
         self._pictures(1, consistency=promise_of(order, picture.consistency))
 
 
+class WorkMetrics:
+    """Instruments of the work that one process has sent out; sums over processes are the whole."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        counter, gauge = forgiving(recorder.counter), forgiving(recorder.gauge)
+        self._outstanding_s = 0.0
+        self._wait_s: float | None = None
+        self._outstanding = gauge(
+            "nullscale_outstanding_work_seconds", "Engine seconds of all pictures that are out"
+        )
+        self._wait = gauge(
+            "nullscale_predicted_wait_seconds", "Until all pictures that are out will be back"
+        )
+        self._arrived = counter(
+            "nullscale_arrived_work_seconds_total", "Engine seconds of all pictures that came"
+        )
+
+    def arrived(self, seconds: float) -> None:
+        """Take note of work that has come, be it taken or refused."""
+        self._arrived(seconds)
+
+    def stands(self, outstanding_s: float, wait_s: float | None = None) -> None:
+        """Take note of what is out now; the jobs' owner does not know how long that takes."""
+        self._outstanding_s, self._wait_s = outstanding_s, wait_s
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Say the gauges again."""
+        self._outstanding(self._outstanding_s)
+        if self._wait_s is not None:
+            self._wait(self._wait_s)
+
+
 class HttpMetrics(PictureMetrics):
     """An ingress replica's instruments; labels are templates and codes, never what clients send."""
 
@@ -71,6 +104,7 @@ class HttpMetrics(PictureMetrics):
         super().__init__(recorder)
         counter, gauge = forgiving(recorder.counter), forgiving(recorder.gauge)
         histogram = forgiving(recorder.histogram)
+        self.work = WorkMetrics(recorder)
         self._in_flight = 0
         self._requests = counter(
             "nullscale_http_requests_total",
@@ -109,6 +143,7 @@ class HttpMetrics(PictureMetrics):
     def refresh(self) -> None:
         """Say the gauges again: Ray drops what has not been set for some twenty seconds."""
         self._in_flight_now(self._in_flight)
+        self.work.refresh()
 
 
 class JobMetrics(PictureMetrics):
@@ -117,6 +152,7 @@ class JobMetrics(PictureMetrics):
     def __init__(self, recorder: Recorder) -> None:
         super().__init__(recorder)
         counter = forgiving(recorder.counter)
+        self.work = WorkMetrics(recorder)
         self._unfinished = {"queued": 0, "running": 0}
         self._jobs = counter("nullscale_jobs_total", "Jobs that ended", ["state", "code"])
         self._unfinished_now = forgiving(recorder.gauge)(
@@ -139,42 +175,6 @@ class JobMetrics(PictureMetrics):
 
     def refresh(self) -> None:
         """Say the gauges again: Ray drops what has not been set for some twenty seconds."""
+        self.work.refresh()
         for state, number in self._unfinished.items():
             self._unfinished_now(number, state=state)
-
-
-class ReplicaMetrics:
-    """What a worker says of itself.
-
-    Args:
-        labels: what it is; they do not change.
-        startup_s: from its constructor's call to its first picture.
-        heartbeat_limit_s: the age of the engine's heartbeat at which it counts as hung.
-    """
-
-    def __init__(
-        self,
-        recorder: Recorder,
-        labels: Mapping[str, str],
-        *,
-        startup_s: float,
-        heartbeat_limit_s: float,
-    ) -> None:
-        gauge = forgiving(recorder.gauge)
-        self._labels = dict(labels)
-        self._startup_s, self._heartbeat_limit_s = startup_s, heartbeat_limit_s
-        self._build = gauge("nullscale_build_info", "What a worker is: always 1", [*labels])
-        self._startup = gauge("nullscale_startup_seconds", "A worker's time until it was warm")
-        self._age = gauge(
-            "nullscale_engine_heartbeat_age_seconds", "Since the engine's thread last came round"
-        )
-        self._limit = gauge(
-            "nullscale_engine_heartbeat_limit_seconds", "The age at which an engine counts as hung"
-        )
-
-    def refresh(self, heartbeat_age_s: float) -> None:
-        """Say all of it again: Ray drops what has not been set for some twenty seconds."""
-        self._build(1, **self._labels)
-        self._startup(self._startup_s)
-        self._age(heartbeat_age_s)
-        self._limit(self._heartbeat_limit_s)

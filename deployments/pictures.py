@@ -9,6 +9,7 @@ from deployments.dispatch import Dispatcher, OnEvent
 from deployments.kinds import RETRY_AFTER_S
 from deployments.problems import Problem
 from deployments.schemas import Order, TimingsMs, UpscaleReply
+from deployments.workload import work_units
 from sr_engine.alpha import add_alpha
 from sr_engine.encoding import encode_image, measure_consistency
 from sr_engine.operators import output_side
@@ -25,6 +26,7 @@ class Picture:
         height: of the picture, px.
         input_bit_depth: of the file that was sent, 8 or 16.
         consistency: of the encoded file.
+        work_s: engine seconds that it took.
     """
 
     encoded: bytes
@@ -36,6 +38,7 @@ class Picture:
     model: str
     consistency: Consistency
     timings: TimingsMs
+    work_s: float = 0.0
 
 
 async def make_picture(
@@ -87,6 +90,7 @@ async def _encoded(order: Order, reply: UpscaleReply, sent_s: float) -> Picture:
             upscale=1e3 * reply.compute_s,
             encode=1e3 * (time.perf_counter() - upscaled_s),
         ),
+        work_s=reply.work_s,
     )
 
 
@@ -113,4 +117,4 @@ def work_of(order: Order) -> float:
     height, width, _ = order.source.samples.shape
     scale = order.params.scale
     pixels = output_side(height, scale) * output_side(width, scale)
-    return pixels / 1e6 * order.params.num_inference_steps
+    return work_units(pixels, order.params.num_inference_steps)

@@ -87,6 +87,7 @@ class Order:
         output_quality: None is the format's own default.
         until_s: Unix time at which the client's time is up.
         decode_ms: milliseconds that decoding took.
+        expected_s: engine seconds that it is expected to take, as far as the ingress knows.
     """
 
     source: SourceImage
@@ -95,6 +96,7 @@ class Order:
     output_quality: int | None
     until_s: float
     decode_ms: float
+    expected_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,7 @@ class UpscaleReply:
         reachable: False where no picture in range gives the input back.
         queue_s: seconds in the replica before the first model call.
         compute_s: seconds from then to the end.
+        work_s: of the engine's time, its share: what a picture costs whatever else ran beside it.
     """
 
     image: np.ndarray
@@ -114,6 +117,7 @@ class UpscaleReply:
     reachable: bool
     queue_s: float
     compute_s: float
+    work_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +128,8 @@ class ModelDescription:
         native_px: side of the square picture that the model was trained for.
         prompts: the model has text encoders.
         draft: the model has a cheaper autoencoder.
+        start_s: seconds from the beginning of the replica's start to its first picture.
+        unit_s: engine seconds that a unit of work took then (`deployments.workload`).
     """
 
     name: str
@@ -134,6 +140,8 @@ class ModelDescription:
     prompts: bool
     draft: bool
     defaults: UpscaleParams
+    start_s: float
+    unit_s: float
 
 
 class TimingsMs(BaseModel):
@@ -202,7 +210,7 @@ class ModelList(BaseModel):
 class Status(BaseModel):
     """A probe's answer."""
 
-    status: Literal["alive", "ready"]
+    status: Literal["alive", "ready", "asleep"]
 
 
 class FieldError(BaseModel):

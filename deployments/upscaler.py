@@ -60,18 +60,19 @@ class Upscaler:
     def __init__(self, args: UpscalerArgs) -> None:
         # Half the time of a start goes into importing diffusers. The process in which Serve builds
         # the application has no use for it.
-        from deployments.metrics import RayRecorder, ReplicaMetrics
+        from deployments.metrics import RayRecorder
+        from deployments.replica_metrics import ReplicaMetrics
         from deployments.warm import warm_engine
         from sr_engine.async_engine import AsyncSREngine
 
         logs.join_serve()
         start_s = time.monotonic()
-        engine = warm_engine(args)
+        engine, self._unit_s = warm_engine(args)
         self._info, self._defaults = engine.model.info, engine.model.defaults
         self._engine = AsyncSREngine(engine, heartbeat_limit_s=args.heartbeat_limit_s)
         self._leave: Callable[[int], None] = os._exit
-        startup_s = time.monotonic() - start_s
-        logger.info("%s is ready after %.1f s", self._info.name, startup_s)
+        self._start_s = time.monotonic() - start_s
+        logger.info("%s is ready after %.1f s", self._info.name, self._start_s)
         labels = {
             "version": _version(),
             "model": self._info.name,
@@ -79,7 +80,7 @@ class Upscaler:
             "dtype": self._info.dtype,
         }
         self._metrics = ReplicaMetrics(
-            RayRecorder(), labels, startup_s=startup_s, heartbeat_limit_s=args.heartbeat_limit_s
+            RayRecorder(), labels, startup_s=self._start_s, heartbeat_limit_s=args.heartbeat_limit_s
         )
         self._engine_metrics = engine.metrics
         repeat(self._refresh)
@@ -133,7 +134,13 @@ class Upscaler:
             prompts=self._info.prompts,
             draft=self._info.draft,
             defaults=self._defaults,
+            start_s=self._start_s,
+            unit_s=self._unit_s,
         )
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell the autoscaling policy how long this replica took to start."""
+        return {"start_s": self._start_s}
 
     def check_health(self) -> None:
         """Called by Serve every ``health_check_period_s``; a dead or hung engine ends the replica.
@@ -180,6 +187,7 @@ class Upscaler:
             reachable=result.consistency.reachable,
             queue_s=result.queue_s,
             compute_s=result.compute_s,
+            work_s=result.work_s,
         )
 
     @contextmanager

@@ -10,7 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import median
 
@@ -20,7 +20,8 @@ import simulation as sim
 from sr_engine.costs import Costs
 from sr_engine.entry import Entry
 from sr_engine.scheduler import Lead, Scheduler, least_work_first
-from sr_engine.work import Kind, Phase, Plan
+from sr_engine.traffic import Arrival, Outcome
+from sr_engine.work import Phase, Plan
 
 SHORT, LONG = sim.tiled(1, 4), sim.tiled(16, 28)
 
@@ -60,16 +61,17 @@ def least_slack(ready: Iterable[Entry], batch: int) -> Entry:
     return min(ready, key=lambda entry: (entry.deadline_s or 0.0) - entry.work_s)
 
 
-def p95(outcomes: Iterable[sim.Outcome], *, short: bool) -> float:
+def p95(outcomes: Iterable[Outcome], *, short: bool) -> float:
     """Return the 95th percentile of the response time over the service time alone."""
     plan = SHORT if short else LONG
-    chosen = [o.response_s for o in outcomes if o.arrival.short is short and o.finished_s]
-    return float(np.percentile(chosen, 95)) / sim.service_s(plan, 1)
+    tag = "short" if short else "long"
+    chosen = [o.response_s for o in outcomes if o.arrival.tag == tag and o.finished_s]
+    return float(np.percentile(chosen, 95)) / sim.DEVICE.plan_s(plan)
 
 
-def throughput(outcomes: list[sim.Outcome]) -> float:
+def throughput(outcomes: list[Outcome]) -> float:
     """Return seconds of unbatched work done a second."""
-    done = sum(sim.service_s(o.arrival.plan, 1) for o in outcomes)
+    done = sum(sim.DEVICE.plan_s(o.arrival.plan) for o in outcomes)
     return done / max(o.finished_s or 0.0 for o in outcomes)
 
 
@@ -85,7 +87,9 @@ def overhead_s(queued: int) -> float:
         for request_id in scheduler.admit():
             assert request_id
         batch = scheduler.next_batch()
-        costs.observe(batch[0].kind, len(batch), sim.batch_s(Kind(*batch[0].kind), len(batch)))
+        costs.observe(
+            batch[0].kind, len(batch), sim.DEVICE.batch_s(Kind(*batch[0].kind), len(batch))
+        )
         for task in batch:
             tiles += 1
             if scheduler.complete(task) and scheduler.finished(task.request_id):
@@ -98,9 +102,7 @@ def compare(load: Load, short_share: float) -> dict[str, dict[str, float]]:
     arrivals = sim.poisson(
         load.requests, load.load, short_share, short=SHORT, long=LONG, cap=1, seed=load.seed
     )
-    slack = [
-        sim.Arrival(a.number, a.at_s, a.plan, a.short, a.at_s + 1e6 * len(a.plan)) for a in arrivals
-    ]
+    slack = [replace(a, deadline_s=a.at_s + 1e6 * len(a.plan)) for a in arrivals]
     engine = {"cap": load.cap, "max_active": load.max_active}
     runs = {
         "one request at a time": sim.run_one_by_one(arrivals),
@@ -150,9 +152,9 @@ def estimates(load: Load) -> float:
     """Return the median error of the service time told to a request that then runs alone."""
     rng = np.random.default_rng(load.seed)
     errors = []
-    for number in range(100):
+    for _ in range(100):
         plan = sim.tiled(int(rng.integers(1, 17)), int(rng.integers(1, 29)))
-        alone = [sim.Arrival(number, 0.0, plan, short=True)]
+        alone = [Arrival(0.0, plan)]
         (outcome,) = sim.run_engine(alone, cap=load.cap, max_active=load.max_active)
         assert outcome.estimated_s is not None
         errors.append(abs(outcome.estimated_s / outcome.response_s - 1))

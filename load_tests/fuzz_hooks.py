@@ -10,7 +10,7 @@ import schemathesis
 from hypothesis import strategies as st
 from PIL import Image
 
-from deployments.openapi import MAX_DEADLINE_S, MIN_DEADLINE_S
+from deployments.form_schema import MAX_DEADLINE_S, MIN_DEADLINE_S
 from sr_engine.request import MAX_STEPS
 
 FEW_STEPS = 8

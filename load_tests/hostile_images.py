@@ -21,7 +21,8 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from hostile_corpus import MARK, Case, corpus, sample
+from hostile_corpus import Case, corpus, sample
+from hostile_files import MARK
 from hostile_oracle import Verdict, judge
 from PIL import Image
 

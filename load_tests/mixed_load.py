@@ -33,12 +33,15 @@ def bad(http: httpx.Client) -> None:
     assert http.post("/v1/upscale", files={"image": ("a.png", b"no")}).status_code == 415
     assert http.get("/nowhere").status_code == 404
     assert http.get("/livez", headers={f"x-{n}": "1" for n in range(101)}).status_code == 431
-    assert http.post("/v1/upscale", content=b"0" * 2**20).status_code == 413
+    large = {"image": ("a.png", b"0" * 2**20)}
+    assert http.post("/v1/upscale", files=large).status_code == 413
 
 
 def hurried(http: httpx.Client) -> None:
-    """Send a picture that nobody could finish in its time."""
-    picture(http, num_inference_steps="100", deadline_s="0.01")
+    """Send a picture that nobody could finish in its time, and another as a job."""
+    fields = {"num_inference_steps": "100", "deadline_s": "0.01"}
+    picture(http, **fields)
+    picture(http, **fields, **{"async": "true"})
 
 
 def heavy(http: httpx.Client) -> None:
@@ -47,8 +50,9 @@ def heavy(http: httpx.Client) -> None:
 
 
 def quick(http: httpx.Client) -> None:
-    """Send a picture, whatever becomes of it."""
+    """Send a picture and a job, whatever becomes of them."""
     picture(http, num_inference_steps="2")
+    picture(http, **{"num_inference_steps": "2", "async": "true"})
 
 
 @contextmanager

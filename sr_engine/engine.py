@@ -6,12 +6,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from sr_engine.accounts import Accounts
 from sr_engine.active import ActiveRequest
 from sr_engine.costs import ROW_LIMITS, Costs
 from sr_engine.errors import (
@@ -65,6 +67,7 @@ class SREngine:
         self.runner = Runner(model, costs, self.metrics)
         self._scheduler = Scheduler(max_active, costs, max_active_pixels=max_active_pixels)
         self._jobs: dict[str, Job] = {}
+        self._accounts = Accounts()
 
     @property
     def model(self) -> Model:
@@ -95,6 +98,7 @@ class SREngine:
             except EngineError as err:
                 self.metrics.failed(err)
                 raise
+        self._accounts.open(request_id)
         self._queue(Job(request, plan, time.monotonic(), needs_s))
 
     def queue(self) -> list[QueuedEvent]:
@@ -108,6 +112,7 @@ class SREngine:
         if request_id not in self._jobs:
             return []
         self._forget(request_id)
+        self._accounts.close(request_id)
         error = RequestAborted(f"request {request_id} was aborted")
         self.metrics.failed(error)
         return [RequestFailure(request_id, error)]
@@ -121,7 +126,8 @@ class SREngine:
         """Run one batch and return what became of the requests in it."""
         started = time.perf_counter()
         events = [*self._drop_overdue(), *self._admit()]
-        for task, outcome in self._run(self._scheduler.next_batch()):
+        batch = self._scheduler.next_batch()
+        for task, outcome in self._run(batch):
             # An earlier tile of the same request may have failed it within this very loop.
             if self._active(task.request_id) is None:
                 continue
@@ -130,11 +136,12 @@ class SREngine:
                 continue
             with self._blame(task.request_id, events):
                 self._complete(task, outcome, events)
-        self.metrics.busy(time.perf_counter() - started)
-        for event in events:
-            if isinstance(event, RequestFailure):
-                self.metrics.failed(event.error)
-        return events
+        busy_s = time.perf_counter() - started
+        self.metrics.busy(busy_s)
+        # Without a batch there were only those that ended before they needed one.
+        who = [task.request_id for task in batch] or [event.request_id for event in events]
+        self._accounts.charge(who, busy_s)
+        return [self._settled(event) for event in events]
 
     def upscale(
         self,
@@ -253,6 +260,15 @@ class SREngine:
             self._forget(job.request.request_id)
             events.append(result)
             self.metrics.finished(result, job.request.params.num_inference_steps, job.estimated_s)
+
+    def _settled(self, event: Event) -> Event:
+        """Close the account of a request that has ended, and tell what was in it."""
+        if isinstance(event, RequestFailure):
+            self.metrics.failed(event.error)
+            self._accounts.close(event.request_id)
+        elif isinstance(event, UpscaleResult):
+            return replace(event, work_s=self._accounts.close(event.request_id))
+        return event
 
     def _forget(self, request_id: str) -> None:
         self._scheduler.remove(request_id)

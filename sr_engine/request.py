@@ -162,6 +162,7 @@ class UpscaleResult:
         seed: the seed that makes this picture again.
         queue_s: seconds between arrival and the start of its work.
         compute_s: seconds from then to the end.
+        work_s: of the engine's time, its share; that of all results is the time it was busy.
     """
 
     request_id: str
@@ -171,6 +172,7 @@ class UpscaleResult:
     consistency: Consistency
     queue_s: float
     compute_s: float
+    work_s: float = 0.0
 
 
 def _check_number(name: str, value: float, low: float, high: float) -> None:

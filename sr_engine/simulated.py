@@ -5,14 +5,14 @@ sleep for as long as the published figures say. Pictures are bicubic enlargement
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from sr_engine.devices import DEVICES
 from sr_engine.errors import ModelLoadError
 from sr_engine.model import ModelInfo
 from sr_engine.operators import output_side
@@ -23,37 +23,6 @@ from sr_engine.runner import Model, Row
 from sr_engine.work import Kind, Phase, Variant
 
 PREFIX = "simulated:"
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A model on a GPU.
-
-    Attributes:
-        native: latent cells a side of the native tile.
-        alone_s: seconds of one native tile alone, by phase.
-        shared: share of that which a batch pays once, however many rows it has.
-    """
-
-    native: int
-    alone_s: Mapping[Phase, float]
-    shared: float
-
-    def batch_s(self, kind: Kind, rows: int) -> float:
-        """Return the seconds of a batch, in proportion to the tile's area."""
-        alone_s = self.alone_s[kind.phase] * kind.cells / self.native**2
-        return alone_s * (self.shared + (1 - self.shared) * rows)
-
-
-DEVICES: Mapping[str, Device] = {
-    # Counted floating-point work at 800 TFLOP/s; a second row of 20 B parameters cost 1.02×.
-    "sd3.5-medium-h100": Device(
-        128, {Phase.DENOISE: 0.0141, Phase.DECODE: 0.0131, Phase.ENCODE: 0.0061}, 0.02
-    ),
-    "sd3.5-large-h100": Device(
-        128, {Phase.DENOISE: 0.0389, Phase.DECODE: 0.0131, Phase.ENCODE: 0.0061}, 0.02
-    ),
-}
 
 
 class SimulatedModel:

@@ -101,6 +101,7 @@ class FakeUpscaler:
     ) -> None:
         self.errors = list(errors)
         self.delay_s = delay_s
+        self.work_s = 0.001
         self.echo = echo
         self.calls: list[dict[str, Any]] = []
         self.upscale = FakeMethod(self._upscale)
@@ -117,6 +118,8 @@ class FakeUpscaler:
             prompts=prompts,
             draft=False,
             defaults=UpscaleParams(num_inference_steps=5),
+            start_s=2.0,
+            unit_s=0.5,
         )
 
     def options(self, *, stream: bool) -> "FakeUpscaler":
@@ -160,6 +163,7 @@ class FakeUpscaler:
             reachable=True,
             queue_s=0.0,
             compute_s=0.001,
+            work_s=self.work_s,
         )
 
     async def _describe(self) -> ModelDescription:

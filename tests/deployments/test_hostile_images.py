@@ -1,7 +1,9 @@
 """A few hundred hostile files; `load_tests/hostile_images.py` has them all."""
 
 import pytest
-from hostile_corpus import FAMILIES, Case, bombs, corpus, members, sample, written
+from hostile_bombs import bombs
+from hostile_corpus import FAMILIES, Case, corpus, members, sample
+from hostile_formats import written
 from hostile_images import attack, in_process
 
 MAX_PIXELS = 4096**2

@@ -20,8 +20,8 @@ from PIL import Image
 from ray.exceptions import ActorDiedError, ObjectStoreFullError, OutOfDiskError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
+from deployments.form_schema import FORM_FIELDS, REQUEST_FIELDS
 from deployments.kinds import KINDS
-from deployments.openapi import FORM_FIELDS, REQUEST_FIELDS
 from sr_engine.errors import (
     EngineDead,
     EngineError,

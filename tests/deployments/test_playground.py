@@ -23,7 +23,7 @@ from playwright.sync_api import Page, Route, expect, sync_playwright
 from serving import serving
 
 import deployments
-from deployments.openapi import FORM_FIELDS
+from deployments.form_schema import FORM_FIELDS
 from deployments.schemas import Access, JobSettings, Limits
 
 COFFEE = Path(__file__).parents[2] / "examples" / "coffee-small.png"

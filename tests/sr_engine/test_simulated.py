@@ -5,12 +5,13 @@ import time
 import numpy as np
 import pytest
 
+from sr_engine.devices import DEVICES
 from sr_engine.engine import SREngine
 from sr_engine.errors import ModelLoadError
 from sr_engine.events import Event, StepEvent
 from sr_engine.plan import plan_stages
 from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
-from sr_engine.simulated import DEVICES, SimulatedModel, SimulatedRequest
+from sr_engine.simulated import SimulatedModel, SimulatedRequest
 
 NAME = "sd3.5-medium-h100"
 IMAGE = np.arange(100 * 300 * 3, dtype=np.uint32).reshape(100, 300, 3).astype(np.uint8)

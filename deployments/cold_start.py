@@ -1,0 +1,65 @@
+"""Whether any worker runs, where none needs to, and how long one takes to start."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from ray.exceptions import RayError
+
+ASK_EVERY_S = 1.0
+
+
+class ColdStart:
+    """What a picture waits for at zero replicas.
+
+    Args:
+        guess_s: seconds of a start, until a replica has told how long its own took; None where at
+            least one replica always runs, and nobody has to wait for the first.
+        running: asks how many run; may block.
+    """
+
+    def __init__(
+        self,
+        guess_s: float | None,
+        running: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._guess_s = guess_s
+        self._running = running
+        self._clock = clock
+        self._measured_s: float | None = None
+        self._asleep = False
+        self._asked_s = -float("inf")
+
+    @property
+    def allowed(self) -> bool:
+        """Zero replicas are no fault."""
+        return self._guess_s is not None
+
+    @property
+    def start_s(self) -> float:
+        """Seconds that a replica takes to start; 0 where nobody waits for the first."""
+        if self._guess_s is None:
+            return 0.0
+        return self._guess_s if self._measured_s is None else self._measured_s
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until there will be a worker, by what was last heard; 0 where there is one."""
+        return self.start_s if self._asleep else 0.0
+
+    def measured(self, start_s: float) -> None:
+        """Take note of how long a replica took to start; one runs."""
+        self._measured_s = start_s
+        self._asleep = False
+
+    async def asleep(self) -> bool:
+        """Say whether no worker runs, and none needs to; asked of Serve once a second at most."""
+        if self.allowed and self._clock() - self._asked_s >= ASK_EVERY_S:
+            self._asked_s = self._clock()
+            try:
+                self._asleep = await asyncio.to_thread(self._running) == 0
+            except RayError:
+                # Without its controller Serve starts nobody either; replicas that run go on.
+                self._asleep = False
+        return self._asleep
