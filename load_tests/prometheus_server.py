@@ -33,8 +33,8 @@ class Sample:
 class Prometheus:
     """A running server; ``targets`` is the folder in which it looks for lists of nodes."""
 
-    def __init__(self, url: str, targets: Path) -> None:
-        self._http = httpx.Client(base_url=url, timeout=30)
+    def __init__(self, http: httpx.Client, targets: Path) -> None:
+        self._http = http
         self.targets = targets
 
     def query(self, query: str) -> list[Sample]:
@@ -63,6 +63,11 @@ class Prometheus:
             if time.monotonic() > end_s:
                 raise TimeoutError(f"{sorted(left)} did not fire; {self.pending()}")
             time.sleep(STEP_S)
+
+    def fired(self, name: str) -> bool:
+        """Say whether an alert has fired in the last ten minutes."""
+        series = f'ALERTS{{alertname="{name}",alertstate="firing"}}'
+        return bool(self.query(f"max_over_time({series}[10m])"))
 
     def pending(self) -> dict[str, str]:
         """Return each alert's state, and the error of its rule if there was one."""
@@ -107,18 +112,19 @@ def prometheus(folder: Path, rules: str) -> Iterator[Prometheus]:
     with (folder / "prometheus.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
-        _wait_until_ready(f"http://{address}", process)
-        yield Prometheus(f"http://{address}", targets)
+        with httpx.Client(base_url=f"http://{address}", timeout=30) as http:
+            _wait_until_ready(http, process)
+            yield Prometheus(http, targets)
     finally:
         process.terminate()
         process.wait(READY_S)
 
 
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(http: httpx.Client, process: subprocess.Popen[bytes]) -> None:
     end_s = time.monotonic() + READY_S
     while time.monotonic() < end_s and process.poll() is None:
         try:
-            if httpx.get(f"{url}/-/ready").status_code == 200:
+            if http.get("/-/ready").status_code == 200:
                 return
         except httpx.TransportError:
             pass

@@ -33,10 +33,10 @@ pytestmark = [
     pytest.mark.skipif(PROMETHEUS is None, reason="no prometheus on this machine's PATH"),
 ]
 
-PACE = 1 / 30
+PACE = 1 / 60
 LIMITS = Thresholds(wait_s=0.5, slow_s=1.0)
 ALERTS = alerts(limits=LIMITS, pace=PACE)
-DATA_S = 20.0
+DATA_S = 12.0
 ENVIRONMENT = {
     # Everything more often, or the alerts would be waited for in vain for ten seconds each.
     "RAY_metrics_report_interval_ms": "2000",
@@ -75,7 +75,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, metrics: Prometheus) -> It
         "model": str(model),
         "threads": 1,
         "upscale_timeout_s": 60,
-        "heartbeat_limit_s": 16,
+        "heartbeat_limit_s": 10,
         "limits": {"max_wait_s": 3, "max_body_bytes": 2**19},
     }
     with ExitStack() as stack:
@@ -93,10 +93,6 @@ def service(tmp_path_factory: pytest.TempPathFactory, metrics: Prometheus) -> It
         yield Running(url, model, stack)
 
 
-def test_a_list_without_nodes_is_told(metrics: Prometheus) -> None:
-    metrics.wait_until_firing("NullscaleNothingScraped")
-
-
 def test_a_healthy_service_is_left_alone(metrics: Prometheus, service: Running) -> None:
     with mixed_load.clients(service.url, [mixed_load.good, mixed_load.bad]) as raised:
         time.sleep(DATA_S)
@@ -104,11 +100,16 @@ def test_a_healthy_service_is_left_alone(metrics: Prometheus, service: Running) 
         assert raised == []
 
 
+def test_a_list_without_nodes_was_told(metrics: Prometheus, service: Running) -> None:
+    # Prometheus was there before the cluster.
+    assert metrics.fired("NullscaleNothingScraped")
+
+
 def test_names_and_units_are_those_of_the_conventions(service: Running) -> None:
     (node,) = ray.nodes()
     text = httpx.get(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics").text
     # Ray's own labels are none of ours: WorkerId, SessionName and so on.
-    text = re.sub(r"\b[A-Z]\w*=", lambda name: name[0].lower(), text)
+    text = re.sub(r"\b[A-Z]\w*=", lambda name: f"ray_{name[0].lower()}", text)
     ours = [line for line in text.splitlines() if "ray_nullscale_" in line]
     assert ours and PROMTOOL is not None
     told = subprocess.run(
@@ -149,7 +150,6 @@ async def test_an_engine_that_hangs_is_told(metrics: Prometheus, service: Runnin
     with mixed_load.clients(service.url, [mixed_load.quick] * 2):
         await inject("hang")
         metrics.wait_until_firing("NullscaleEngineHangs", "NullscaleWorkersLost")
-        cluster.wait_until_healthy()
 
 
 @pytest.mark.parametrize("query", QUERIES)
