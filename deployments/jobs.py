@@ -199,8 +199,8 @@ class Jobs:
                 picture = await make_picture(
                     order, self._dispatcher, job.request_id, lambda event: _tell(job, event)
                 )
-                self._metrics.made(order, picture)
                 self._load.learn(work_of(order), picture.work_s)
+                self._metrics.pictures.made(order, picture)
                 return picture
             except Problem as err:
                 wait_s = err.retry_after_s or RETRY_AFTER_S

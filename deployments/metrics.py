@@ -44,26 +44,6 @@ class RayRecorder:
 RETRIES = "nullscale_retries_total", "Pictures sent to another replica after one was lost"
 
 
-class PictureMetrics:
-    """What is known of a picture once it is encoded, wherever that is done."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._seconds = forgiving(recorder.histogram)(
-            "nullscale_picture_seconds", "Parts of a picture's time", PART_SECONDS, ["part"]
-        )
-        self._pictures = forgiving(recorder.counter)(
-            "nullscale_pictures_total",
-            "Encoded pictures, by what becomes of them when they are scaled down",
-            ["consistency"],
-        )
-
-    def made(self, order: Order, picture: Picture) -> None:
-        """Take note of an encoded picture."""
-        for part, milliseconds in picture.timings:
-            self._seconds(milliseconds / 1e3, part=part)
-        self._pictures(1, consistency=promise_of(order, picture.consistency))
-
-
 class WorkMetrics:
     """Instruments of the work that one process has sent out; sums over processes are the whole."""
 
@@ -97,11 +77,31 @@ class WorkMetrics:
             self._wait(self._wait_s)
 
 
-class HttpMetrics(PictureMetrics):
+class PictureMetrics:
+    """What is known of a picture once it is encoded, wherever that is done."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._seconds = forgiving(recorder.histogram)(
+            "nullscale_picture_seconds", "Parts of a picture's time", PART_SECONDS, ["part"]
+        )
+        self._pictures = forgiving(recorder.counter)(
+            "nullscale_pictures_total",
+            "Encoded pictures, by what becomes of them when they are scaled down",
+            ["consistency"],
+        )
+
+    def made(self, order: Order, picture: Picture) -> None:
+        """Take note of an encoded picture."""
+        for part, milliseconds in picture.timings:
+            self._seconds(milliseconds / 1e3, part=part)
+        self._pictures(1, consistency=promise_of(order, picture.consistency))
+
+
+class HttpMetrics:
     """An ingress replica's instruments; labels are templates and codes, never what clients send."""
 
     def __init__(self, recorder: Recorder) -> None:
-        super().__init__(recorder)
+        self.pictures = PictureMetrics(recorder)
         counter, gauge = forgiving(recorder.counter), forgiving(recorder.gauge)
         histogram = forgiving(recorder.histogram)
         self.work = WorkMetrics(recorder)
@@ -146,11 +146,11 @@ class HttpMetrics(PictureMetrics):
         self.work.refresh()
 
 
-class JobMetrics(PictureMetrics):
+class JobMetrics:
     """The instruments of the jobs' owner."""
 
     def __init__(self, recorder: Recorder) -> None:
-        super().__init__(recorder)
+        self.pictures = PictureMetrics(recorder)
         counter = forgiving(recorder.counter)
         self.work = WorkMetrics(recorder)
         self._unfinished = {"queued": 0, "running": 0}
@@ -175,6 +175,6 @@ class JobMetrics(PictureMetrics):
 
     def refresh(self) -> None:
         """Say the gauges again: Ray drops what has not been set for some twenty seconds."""
-        self.work.refresh()
         for state, number in self._unfinished.items():
             self._unfinished_now(number, state=state)
+        self.work.refresh()

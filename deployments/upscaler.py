@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from deployments import logs
 from deployments.repeating import repeat
 from deployments.schemas import ModelDescription, UpscaleReply
+from deployments.settings import Settings
 from sr_engine.errors import EngineDead
 from sr_engine.events import Progress
 from sr_engine.request import UpscaleRequest, UpscaleResult, Value
+from sr_engine.work import Caps
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,8 @@ class UpscalerArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(
-        description='"bundled", a folder, a hub id (gated ones need $HF_TOKEN) or simulated:DEVICE'
+        description='"bundled", a folder, a hub id (gated ones need $HF_TOKEN) or '
+        "simulated:DEVICE, with its options as in simulated:sd3.5-medium-h100?slow=5&load_s=60"
     )
     device: str = Field(
         default="auto", description="cpu or cuda; auto takes CUDA where there is one"
@@ -40,17 +43,27 @@ class UpscalerArgs(BaseModel):
     draft: str | None = Field(
         default=None, description="an AutoencoderTiny for intermediate steps, folder or hub id"
     )
+    threads: int | None = Field(
+        default=None, ge=1, description="of the CPU; torch's own choice if null"
+    )
+    heartbeat_limit_s: float = Field(
+        default=120.0, gt=0, description="a batch that takes longer counts as hung"
+    )
+
+
+class UpscalerSettings(BaseModel):
+    """What may change while a replica runs: its deployment's `user_config`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     max_active: int = Field(
         default=4, ge=1, description="pictures that hold memory on the device at once"
     )
     max_active_pixels: int = Field(
         default=2**26, ge=1, description="of output in all; at most 256 bytes of memory each"
     )
-    threads: int | None = Field(
-        default=None, ge=1, description="of the CPU; torch's own choice if null"
-    )
-    heartbeat_limit_s: float = Field(
-        default=120.0, gt=0, description="a batch that takes longer counts as hung"
+    max_batch_rows: int = Field(
+        default=16, ge=1, description="tiles of a batch; the autoencoder's has 4 at most"
     )
 
 
@@ -70,6 +83,7 @@ class Upscaler:
         engine, self._unit_s = warm_engine(args)
         self._info, self._defaults = engine.model.info, engine.model.defaults
         self._engine = AsyncSREngine(engine, heartbeat_limit_s=args.heartbeat_limit_s)
+        self._settings = Settings(UpscalerSettings)
         self._leave: Callable[[int], None] = os._exit
         self._start_s = time.monotonic() - start_s
         logger.info("%s is ready after %.1f s", self._info.name, self._start_s)
@@ -84,6 +98,12 @@ class Upscaler:
         )
         self._engine_metrics = engine.metrics
         repeat(self._refresh)
+
+    async def reconfigure(self, user_config: object) -> None:
+        """Work by other caps from the next batch on; see `Settings.change`."""
+        self._settings.change(
+            user_config, lambda settings: self._engine.limit(Caps(**settings.model_dump()))
+        )
 
     async def upscale(
         self,
