@@ -26,7 +26,7 @@ from marks import CLUSTER
 from prometheus_server import PROMETHEUS, PROMTOOL, Prometheus, prometheus
 
 import deployments.monitoring
-from deployments.monitoring.alerts import Thresholds, alerts, rules
+from deployments.monitoring.alerts import Alert, Thresholds, alerts, rules
 
 pytestmark = [
     *CLUSTER,
@@ -177,7 +177,9 @@ def test_what_a_gpu_has_is_called_so() -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
-def test_everything_an_alert_reads_is_there(alert, metrics: Prometheus, service: Running) -> None:
+def test_everything_an_alert_reads_is_there(
+    alert: Alert, metrics: Prometheus, service: Running
+) -> None:
     series = re.findall(r"\b(?:ray_\w+|up)(?:\{.*?\})?", alert.expr)
     assert series
     assert [name for name in series if not metrics.ever(name)] == []
