@@ -164,8 +164,9 @@ ROOM = Row(
                     f"sum({MINUTE.last(Q.serves('deployment_replica_healthy', UPSCALER))})",
                     "healthy",
                 ),
+                Line(Q.rate(Q.ours("arrived_work_seconds_total")), "needed"),
             ],
-            "Of the Upscaler: those that report, and those that Serve counts.",
+            "Upscalers that report, those that Serve counts, and what arriving work needs.",
         ),
         Panel(
             "Waiting pictures",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_server import PROMTOOL
 
 import deployments.monitoring
@@ -14,6 +15,7 @@ from deployments.monitoring.alerts import Thresholds, alerts, rules
 
 FOLDER = Path(deployments.monitoring.__file__).parent
 RULES = FOLDER / "alerts.yaml"
+SERVED = Path(__file__).parents[2] / "serve_config.yaml"
 RUNBOOK = Path(__file__).parents[2] / "docs" / "operations.md"
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool on this machine's PATH")
 
@@ -197,6 +199,12 @@ def test_each_alert_has_a_case_that_fires_and_one_that_does_not() -> None:
     names = {alert.name.removeprefix("Nullscale") for alert in alerts()}
     for fires in (True, False):
         assert {case.alert for case in CASES if case.fires is fires} == names
+
+
+def test_the_wait_that_is_told_is_the_one_that_growing_does_not_cure() -> None:
+    (application,) = yaml.safe_load(SERVED.read_text())["applications"]
+    policy = application["autoscaling_policy"]["policy_kwargs"]
+    assert Thresholds().wait_s == policy["target_wait_s"] + policy["recover_s"]
 
 
 def test_thresholds_are_those_of_the_rules() -> None:

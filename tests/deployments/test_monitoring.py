@@ -26,7 +26,7 @@ from marks import CLUSTER
 from prometheus_server import PROMETHEUS, PROMTOOL, Prometheus, prometheus
 
 import deployments.monitoring
-from deployments.monitoring.alerts import Thresholds, alerts, rules
+from deployments.monitoring.alerts import Alert, Thresholds, alerts, rules
 
 pytestmark = [
     *CLUSTER,
@@ -43,6 +43,7 @@ ENVIRONMENT = {
     "REPORTER_UPDATE_INTERVAL_MS": "2000",
     "RAY_SERVE_STATUS_GAUGE_REPORT_INTERVAL_S": "1",
 }
+DOCUMENTED = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 DASHBOARD = Path(deployments.monitoring.__file__).with_name("dashboard.json")
 QUERIES = [
     pytest.param(target["expr"], id=f"{panel['title']}-{target['refId']}")
@@ -161,6 +162,13 @@ def test_every_panel_has_data(query: str, metrics: Prometheus, service: Running)
     assert [sample for sample in found if math.isfinite(sample.value)], (query, found)
 
 
+def test_every_metric_is_in_the_documentation(service: Running) -> None:
+    (node,) = ray.nodes()
+    text = httpx.get(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics").text
+    exported = set(re.findall(r"^# TYPE ray_(nullscale_\w+)", text, re.MULTILINE))
+    assert exported == set(re.findall(r"^\| `(nullscale_\w+)`", DOCUMENTED, re.MULTILINE))
+
+
 def test_what_a_gpu_has_is_called_so() -> None:
     from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
@@ -169,7 +177,9 @@ def test_what_a_gpu_has_is_called_so() -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
-def test_everything_an_alert_reads_is_there(alert, metrics: Prometheus, service: Running) -> None:
+def test_everything_an_alert_reads_is_there(
+    alert: Alert, metrics: Prometheus, service: Running
+) -> None:
     series = re.findall(r"\b(?:ray_\w+|up)(?:\{.*?\})?", alert.expr)
     assert series
     assert [name for name in series if not metrics.ever(name)] == []
