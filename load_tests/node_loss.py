@@ -13,6 +13,7 @@ survivors           requests through a proxy that lives, those of them that were
 dead_proxy          requests whose connection broke, and those that one retry did not recover
 stall_s             longest time without any picture, the node being dead
 whole_again_s       from the new node's coming to three replicas
+drained             requests while a node was drained in favour of one more, and those lost
 """
 
 import argparse
@@ -108,9 +109,7 @@ async def under_load(
 
 async def measure(nodes: Nodes, seconds: float, rate: float) -> dict[str, Any]:
     """Kill a node that has neither the head's processes nor the jobs, and count."""
-    (jobs_node,) = nodes.replicas("Jobs").values()
-    placed = Counter(nodes.replicas("Upscaler").values())
-    victim = min(set(placed) - {nodes.head_id, jobs_node})
+    victim = one_of(nodes)
     killed_s, burst = 0.0, list[Answer]()
 
     async def strike() -> None:
@@ -132,6 +131,36 @@ async def measure(nodes: Nodes, seconds: float, rate: float) -> dict[str, Any]:
     finally:
         await lines.close()
     return figures([*answers, *burst], victim, killed_s)
+
+
+async def drained(nodes: Nodes, rate: float) -> dict[str, Any]:
+    """Drain a node under load, another being free, and count until it has no replica."""
+    victim, lines, sent = one_of(nodes), Lines(nodes.url, timeout_s=70), []
+    begun_s = time.monotonic()
+    await asyncio.to_thread(nodes.drain, victim, 120)
+    try:
+        while time.monotonic() < begun_s + 120 and victim in {
+            *nodes.replicas("Upscaler").values(),
+            *nodes.replicas("Ingress").values(),
+        }:
+            sent.append(asyncio.create_task(_answer(lines)))
+            await asyncio.sleep(1 / rate)
+        answers = await asyncio.gather(*sent)
+    finally:
+        await lines.close()
+    lost = [a for a in answers if "200" not in (a.outcome, a.again)]
+    return {
+        "requests": len(answers),
+        "lost": len(lost),
+        "took_s": round(time.monotonic() - begun_s, 1),
+        "left": victim in nodes.replicas("Upscaler").values(),
+    }
+
+
+def one_of(nodes: Nodes) -> str:
+    """Return the id of a node with an Upscaler that is neither the head nor that of the jobs."""
+    (jobs_node,) = nodes.replicas("Jobs").values()
+    return min(set(nodes.replicas("Upscaler").values()) - {nodes.head_id, jobs_node})
 
 
 def figures(answers: list[Answer], victim: str, killed_s: float) -> dict[str, Any]:
@@ -200,8 +229,11 @@ def main() -> None:
         nodes.add()
         wait_until_healthy()
         found["whole_again_s"] = round(time.monotonic() - joined_s, 1)
+        nodes.add()
+        found["drained"] = asyncio.run(drained(nodes, options.rate))
     print(json.dumps(found), flush=True)
-    sys.exit(bool(found["survivors"]["lost"] or found["dead_proxy"]["lost_after_retry"]))
+    lost = (found["survivors"]["lost"], found["dead_proxy"]["lost_after_retry"])
+    sys.exit(bool(any(lost) or found["drained"]["lost"] or found["drained"]["left"]))
 
 
 if __name__ == "__main__":

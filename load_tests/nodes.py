@@ -5,9 +5,12 @@ Each node is a raylet with an address of its own and one GPU, which is a number 
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -25,6 +28,7 @@ NODE = {
     "object_store_memory": 256 * 2**20,
     "include_dashboard": False,
 }
+DRAIN_S = 30
 APP_OF_NODES = "placed_app:build_app"
 
 
@@ -64,9 +68,20 @@ class Nodes:
                 process.send_signal(signal.SIGKILL)
         self.cluster.remove_node(node, allow_graceful=False)
 
+    def drain(self, node_id: str, deadline_s: int) -> None:
+        """Ask for a node's end, as an operator would; its replicas go elsewhere."""
+        command = [
+            *(str(Path(sys.executable).with_name("ray")), "drain-node"),
+            *("--address", self.cluster.address, "--node-id", node_id),
+            *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "maintenance"),
+            *("--deadline-remaining-seconds", str(deadline_s)),
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+
     def add(self) -> str:
         """Let a new node join; return its id."""
-        address = f"127.0.0.{len(ADDRESSES) + 2}"
+        # Those that have left are counted too.
+        address = f"127.0.0.{len(ray.nodes()) + 2}"
         return str(self.cluster.add_node(node_ip_address=address, **NODE).node_id)
 
 
@@ -84,6 +99,8 @@ def service_on_nodes(args: dict[str, Any]) -> Iterator[Nodes]:
     config["http_options"]["keep_alive_timeout_s"] = 600
     deployment_of(config, "Upscaler")["ray_actor_options"]["num_gpus"] = 1
     deployment_of(config, "Ingress")["max_replicas_per_node"] = 1
+    for name in ("Ingress", "Upscaler"):
+        deployment_of(config, name)["graceful_shutdown_timeout_s"] = DRAIN_S
     hooks = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "placed_app.middlewares"}
     with patch.dict(os.environ, ENVIRONMENT | hooks):
         cluster = Cluster()

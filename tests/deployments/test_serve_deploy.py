@@ -135,7 +135,7 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     family = [process, *psutil.Process(process.pid).children(recursive=True)]
     process.send_signal(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(20)
+        process.wait(10)
     for member in family[1:]:
         with suppress(psutil.NoSuchProcess):
             member.kill()
@@ -165,7 +165,16 @@ def test_it_deploys_and_serves_and_can_be_changed(head: Head, config: dict[str, 
                 assert time.monotonic() < deadline_s
                 time.sleep(0.5)
     said = head.run("serve", "config", "--address", head.dashboard)
-    assert yaml.safe_load(said.stdout)["applications"][0]["name"] == cluster.APP
+    assert yaml.safe_load(said.stdout)["name"] == cluster.APP
+    # By hand, up and down.
+    for number in (2, 1):
+        cluster.deployment_of(config, "Upscaler")["num_replicas"] = number
+        head.deploy(config)
+        wanted = {"RUNNING": number}
+        deadline_s = time.monotonic() + START_S
+        while head.status()["deployments"]["Upscaler"]["replica_states"] != wanted:
+            assert time.monotonic() < deadline_s
+            time.sleep(1)
 
 
 def test_without_the_token_nobody_deploys_and_clients_need_none(
