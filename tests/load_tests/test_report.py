@@ -37,6 +37,8 @@ def test_another_figure_makes_another_page() -> None:
 def test_halves_are_rounded_up() -> None:
     assert [report.fixed(value, 0) for value in (0.5, 1.5, 2.5, 2.4)] == ["1", "2", "3", "2"]
     assert report.fixed(1.005, 2) == "1.01"
+    assert report.fixed(-0.004, 2) == "0.00"
+    assert report.fixed(None, 2) == "–"
 
 
 def test_figures_are_kept_and_found_again(tmp_path: Path) -> None:
