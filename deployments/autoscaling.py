@@ -24,7 +24,8 @@ class Settings:
     Attributes:
         target_wait_s: the wait that is to be kept: outstanding work over replicas.
         recover_s: from the moment in which new replicas run, so long until it is kept again.
-        utilisation: share of the replicas' time that arriving work may take, above 0 to 1.
+        utilisation: share of the replicas' time that arriving work takes after a change, above 0
+            to 1. It may take more as long as the wait is kept, so that chance changes nothing.
         shrink_delay_s: replicas that were needed within this time stay.
         sleep_delay_s: with `min_replicas: 0`, the last one stays so long after the last work.
         start_s: from a decision to a replica that works, until replicas have said how long theirs
@@ -96,7 +97,7 @@ class Decision:
     """Replicas that there are to be, and why.
 
     Attributes:
-        keep_up: replicas without which the backlog would grow.
+        keep_up: replicas that arriving work keeps as busy as it should.
         catch_up: replicas without which the wait would not be back in time.
     """
 
@@ -115,18 +116,21 @@ def decide(settings: Settings, load: Load, memory: Memory | None) -> Decision:
     keep_up = load.arriving / settings.utilisation
     catch_up = _catch_up(settings, load, memory)
     works = load.waiting or load.outstanding_s > 0 or load.arriving > 0
-    # Sums of floats have rests, which are not worth a replica.
-    need = max(math.ceil(max(keep_up, catch_up) - 1e-6), int(works))
-    need = min(load.most, max(load.least, need))
+    floor = max(load.least, int(works))
+    need = max(_whole(max(keep_up, catch_up)), floor)
 
     since_s = load.now_s - settings.shrink_delay_s
     higher = [past for past in memory.needs if past[1] > need and past[0] > since_s]
     needs = (*higher, (load.now_s, need))
     worked_s = load.now_s if works else memory.worked_s
-    replicas = max(needs[0][1], load.least)
+    if _whole(catch_up) > load.target or floor > load.target:
+        replicas = need
+    else:
+        # Busier than they should be, but the wait is kept: no reason to grow.
+        replicas = min(load.target, needs[0][1])
     if not replicas and load.target and load.now_s - worked_s < settings.sleep_delay_s:
         replicas = 1
-    replicas = min(load.most, replicas)
+    replicas = min(load.most, max(load.least, replicas))
     grown_s = load.now_s if replicas > load.target else memory.grown_s
     return Decision(
         replicas=replicas,
@@ -134,6 +138,11 @@ def decide(settings: Settings, load: Load, memory: Memory | None) -> Decision:
         catch_up=catch_up,
         memory=Memory(needs=needs, grown_s=grown_s, worked_s=worked_s),
     )
+
+
+def _whole(replicas: float) -> int:
+    """Round up; sums of floats have rests, which are not worth a replica."""
+    return math.ceil(replicas - 1e-6)
 
 
 def _catch_up(settings: Settings, load: Load, memory: Memory) -> float:
@@ -189,9 +198,9 @@ class ByWork:
         self,
         *,
         target_wait_s: float = 10.0,
-        recover_s: float = 30.0,
+        recover_s: float = 20.0,
         utilisation: float = 0.8,
-        shrink_delay_s: float = 180.0,
+        shrink_delay_s: float = 120.0,
         sleep_delay_s: float = 900.0,
         start_s: float = 60.0,
     ) -> None:

@@ -2,20 +2,30 @@
 
 import copy
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
-from ray.serve.config import AutoscalingConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import ServeDeploySchema
 
 from deployments import check_config
 from deployments.app import AppArgs, build_app
+from deployments.autoscaling import ByWork
 from deployments.check_config import findings, unknown_keys
 from deployments.schemas import IngressSettings
 from deployments.upscaler import UpscalerSettings
+from sr_engine.devices import DEVICES
+from sr_engine.plan import plan_stages
+from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.simulated import SimulatedModel
+
+# To be replaced by environment variables, which Ray 2.60 does not read yet.
+pytestmark = pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field:DeprecationWarning")
 
 ROOT = Path(__file__).parents[2]
 FILES = ("serve_config.yaml", "serve_config.cpu.yaml")
@@ -112,11 +122,12 @@ def test_a_laptops_upgrade_does_not_wait_for_long_pictures() -> None:
         ("Upscaler.max_queued_requests", -1, "Upscaler: max_queued_requests must be set"),
         ("Upscaler.max_queued_requests", 40, "Upscaler: max_queued_requests, times"),
         ("Ingress.max_ongoing_requests", 80, "Ingress: max_ongoing_requests must"),
-        ("args.jobs.max_running", 64, "jobs.max_running must"),
+        ("args.jobs.max_running", 1000, "jobs.max_running must"),
         ("Ingress.user_config.limits.max_body_bytes", 2**25 + 1, "limits.max_body_bytes is above"),
         ("Ingress.user_config.limits.max_bodies_bytes", 2**24, "limits.max_bodies_bytes must"),
         ("args.jobs.max_bytes", 2**27, "jobs.max_bytes has no room"),
-        ("Jobs.num_replicas", 2, "Jobs: num_replicas must"),
+        ("Jobs.autoscaling_config.max_replicas", 2, "Jobs: its replicas must"),
+        ("Jobs.autoscaling_config", {"min_replicas": 0}, "Jobs: its replicas must"),
         ("Jobs.max_surge_percent", 100, "Jobs: max_surge_percent must"),
         ("Upscaler.ray_actor_options.num_gpus", 0.5, "Upscaler: num_gpus must"),
         ("args.model", None, "args: model: "),
@@ -185,6 +196,52 @@ def test_production_uses_a_gpu_a_replica_and_grows() -> None:
             # A new one starts before an old one stops.
             assert deployment["max_surge_percent"] > 0
             assert deployment["autoscaling_config"]["max_replicas"] > 1
+
+
+def test_autoscaling_settings_agree() -> None:
+    config = load("serve_config.yaml")
+    (application,) = config["applications"]
+    args = AppArgs.model_validate(application["args"])
+    limits = IngressSettings(**deployments(config)["Ingress"]["user_config"]).limits
+    policy = AutoscalingPolicy(**application["autoscaling_policy"])
+    assert policy.get_policy() is ByWork
+    given = policy.policy_kwargs
+    settings = ByWork(**given).settings
+    assert asdict(settings) == given, "every number stands in the file, with its reason"
+    assert settings.shrink_delay_s > settings.start_s
+    assert settings.sleep_delay_s > settings.shrink_delay_s
+    # It grows long before clients are refused, and what they wait for a start is no refusal.
+    assert settings.target_wait_s < limits.max_wait_s / 2
+    assert settings.start_s + settings.recover_s < limits.max_wait_s
+
+    scaling = {name: each["autoscaling_config"] for name, each in deployments(config).items()}
+    assert set(scaling) == {"Ingress", "Jobs", "Upscaler"}, "without one, nobody hears of it"
+    for each in scaling.values():
+        assert each["min_replicas"] <= each["max_replicas"]
+        assert each["metrics_interval_s"] <= 1 and each["look_back_period_s"] <= 2
+    upscaler = scaling["Upscaler"]
+    assert upscaler["upscale_delay_s"] == upscaler["downscale_delay_s"] == 0
+    assert (args.cold_start_s is not None) == (upscaler["min_replicas"] == 0)
+
+    # The number of waiting requests is no limit before the wait is.
+    plan = plan_stages(
+        UpscaleRequest(
+            request_id="1",
+            image=np.eye(256, dtype=np.uint8)[..., None].repeat(3, 2),
+            params=UpscaleParams(),
+        ),
+        SimulatedModel("sd3.5-medium-h100").info,
+    )
+    picture_s = DEVICES["sd3.5-medium-h100"].plan_s(plan)
+    together = upscaler["max_replicas"] * settings.target_wait_s / picture_s
+    each = together / scaling["Ingress"]["min_replicas"]
+    assert deployments(config)["Upscaler"]["max_queued_requests"] > each
+
+
+@pytest.mark.parametrize("typo", [{"target_wait": 10}, {"target_wait_s": 10, "utilization": 0.8}])
+def test_a_typo_in_the_policys_arguments_is_an_error(typo: dict[str, float]) -> None:
+    with pytest.raises(TypeError):
+        ByWork(**typo)
 
 
 def test_the_laptops_file_fits_two_cores_and_stays_on_loopback() -> None:

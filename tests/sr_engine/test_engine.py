@@ -30,6 +30,7 @@ from sr_engine.errors import (
     RequestAborted,
 )
 from sr_engine.events import Event, RequestFailure, StepEvent
+from sr_engine.metrics import Metrics, PrometheusRecorder
 from sr_engine.plan import plan_stages
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import Projection, UpscaleParams, UpscaleRequest, UpscaleResult
@@ -138,6 +139,20 @@ def test_steps_are_counted() -> None:
     engine.upscale(picture(8, 8), params, on_step=events.append)
     assert [(e.step, e.of) for e in events] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert events[-1].eta_s == 0
+
+
+@pytest.mark.parametrize("max_active", [1, 3, 8])
+def test_the_costs_of_all_results_are_the_time_that_the_engine_was_busy(max_active: int) -> None:
+    recorder = PrometheusRecorder()
+    engine = SREngine(FakeModel(), max_active=max_active, metrics=Metrics(recorder))
+    flat = request("flat", np.full((8, 8, 3), 77, np.uint8))
+    for each in (*MIX.values(), flat):
+        engine.add_request(each)
+    done = results(run(engine))
+    assert len(done) == len(MIX) + 1
+    busy_s = recorder.registry.get_sample_value("nullscale_busy_seconds_total")
+    assert sum(result.work_s for result in done.values()) == pytest.approx(busy_s)
+    assert all(result.work_s > 0 for name, result in done.items() if name not in ("dot", "flat"))
 
 
 def test_abort_leaves_nothing_behind_and_spares_the_neighbour() -> None:

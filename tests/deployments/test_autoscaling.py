@@ -1,0 +1,262 @@
+"""The decision's properties, and what Serve's own wrapper makes of the policy."""
+
+import logging
+import math
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ray.serve._private.common import DeploymentID, TimeStampedValue
+from ray.serve.autoscaling_policy import _apply_app_level_autoscaling_config
+from ray.serve.config import AutoscalingConfig, AutoscalingContext
+
+from deployments.autoscaling import ByWork, Decision, Load, Memory, Settings, decide
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = Settings(
+    target_wait_s=10,
+    recover_s=20,
+    utilisation=0.8,
+    shrink_delay_s=120,
+    sleep_delay_s=600,
+    start_s=60,
+)
+LOAD = Load(
+    now_s=1000.0,
+    outstanding_s=0.0,
+    arriving=0.0,
+    waiting=False,
+    running=1,
+    target=1,
+    least=1,
+    most=32,
+)
+
+
+@st.composite
+def loads(draw: st.DrawFn) -> Load:
+    least = draw(st.integers(0, 4))
+    most = draw(st.integers(max(1, least), 40))
+    target = draw(st.integers(0, 45))
+    return Load(
+        now_s=draw(st.floats(0, 1e9)),
+        outstanding_s=draw(st.floats(0, 1e5)),
+        arriving=draw(st.floats(0, 100)),
+        waiting=draw(st.booleans()),
+        running=draw(st.integers(0, target)),
+        target=target,
+        least=least,
+        most=most,
+        start_s=draw(st.none() | st.floats(0.1, 600)),
+    )
+
+
+def follow(
+    work: Iterable[tuple[float, float]], load: Load = LOAD, start_s: float = 60.0
+) -> Iterator[Decision]:
+    """Decide once a second about (outstanding_s, arriving); replicas start as they do."""
+    memory: Memory | None = None
+    coming: list[float] = []
+    for outstanding_s, arriving in work:
+        running = load.target - sum(at > load.now_s for at in coming)
+        load = replace(load, outstanding_s=outstanding_s, arriving=arriving, running=running)
+        decision = decide(SETTINGS, load, memory)
+        memory = decision.memory
+        coming += [load.now_s + start_s] * (decision.replicas - load.target)
+        load = replace(load, target=decision.replicas, now_s=load.now_s + 1)
+        yield decision
+
+
+@given(loads())
+def test_it_stays_within_the_bounds(load: Load) -> None:
+    assert load.least <= decide(SETTINGS, load, None).replicas <= load.most
+
+
+@given(loads(), st.floats(0, 1e5), st.floats(0, 100))
+def test_more_work_never_means_fewer_replicas(load: Load, backlog: float, rate: float) -> None:
+    fewer = decide(SETTINGS, load, None).replicas
+    more = replace(load, outstanding_s=load.outstanding_s + backlog, arriving=load.arriving + rate)
+    assert decide(SETTINGS, more, None).replicas >= fewer
+
+
+@given(st.lists(st.tuples(st.floats(0, 2000), st.floats(0, 30)), min_size=2, max_size=200))
+def test_nothing_that_was_needed_within_the_delay_goes(work: list[tuple[float, float]]) -> None:
+    decisions = list(follow(work))
+    needs = [max(1, math.ceil(max(d.keep_up, d.catch_up) - 1e-6)) for d in decisions]
+    for number in range(1, len(decisions)):
+        before, now = decisions[number - 1].replicas, decisions[number].replicas
+        if now < before:
+            window = needs[max(0, number - int(SETTINGS.shrink_delay_s) + 1) : number + 1]
+            assert now >= min(before, *[max(window)])
+
+
+@given(st.integers(2, 30))
+def test_what_nothing_is_known_of_stays_for_the_delay(target: int) -> None:
+    load = replace(LOAD, target=target, running=target)
+    decisions = list(follow([(0.0, 0.0)] * 130, load))
+    assert [d.replicas for d in decisions] == [target] * 120 + [1] * 10
+
+
+def test_constant_load_does_not_oscillate() -> None:
+    rng = Random(1)
+    noisy = [(rng.uniform(0, 8), rng.uniform(5.0, 6.3)) for _ in range(3600)]
+    replicas = [d.replicas for d in follow(noisy, replace(LOAD, target=8, running=8))]
+    assert set(replicas) == {8}
+
+
+def test_a_burst_is_answered_by_one_jump() -> None:
+    """A fluid queue: 0.6 replicas' work, then 12, against as many replicas as run."""
+    outstanding_s, seen, arriving = 0.0, [], 0.6
+
+    def work() -> Iterator[tuple[float, float]]:
+        nonlocal outstanding_s, arriving
+        for second in range(700):
+            arriving = 0.6 if second < 100 else 12.0
+            running = 1 if second < 161 or not seen else seen[100]
+            outstanding_s = max(0.0, outstanding_s + arriving - running)
+            yield outstanding_s, arriving
+
+    for decision in follow(work()):
+        seen.append(decision.replicas)
+    assert seen[:100] == [1] * 100
+    grown = seen[100]
+    # 11 s/s pile up for a minute; that and the work of the recovery, over both times.
+    assert grown == pytest.approx((660 + 12 * 20) / 30, abs=1)
+    assert set(seen[100:160]) <= {grown, grown + 1}
+    assert max(seen) <= grown + 1
+    assert seen[-1] == 15, "what keeps up at 0.8"
+    jumps = [b - a for a, b in pairwise(seen) if a != b]
+    assert sum(jump > 0 for jump in jumps) <= 2
+
+
+def test_zero_is_left_at_once_and_reached_late() -> None:
+    load = replace(LOAD, least=0, target=0, running=0)
+    assert decide(SETTINGS, load, None).replicas == 0
+    assert decide(SETTINGS, replace(load, waiting=True), None).replicas == 1
+    assert decide(SETTINGS, replace(load, outstanding_s=0.1), None).replicas == 1
+    assert decide(SETTINGS, replace(load, outstanding_s=900.0), None).replicas == 30
+    work = [(1.0, 0.0)] * 10 + [(0.0, 0.0)] * 700
+    replicas = [d.replicas for d in follow(work, load)]
+    assert replicas == [1] * 609 + [0] * 101
+
+
+def test_with_a_least_number_it_does_not_sleep() -> None:
+    assert {d.replicas for d in follow([(0.0, 0.0)] * 2000)} == {1}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target_wait_s": 0.0},
+        {"utilisation": 1.1},
+        {"utilisation": 0.0},
+        {"shrink_delay_s": -1.0},
+        {"start_s": math.inf},
+    ],
+)
+def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ByWork(**wrong)
+
+
+def context(
+    name: str,
+    *,
+    least: int = 1,
+    most: int = 32,
+    running: int = 1,
+    target: int = 1,
+    requests: float = 0.0,
+    now_s: float = 1000.0,
+    told: dict[str, list[float]] | None = None,
+) -> AutoscalingContext:
+    """Serve's own context; ``told`` has the last values of each replica by name."""
+    raw = {
+        metric: {
+            number: [TimeStampedValue(now_s - 1, 0.0), TimeStampedValue(now_s, value)]
+            for number, value in enumerate(values)
+        }
+        for metric, values in (told or {}).items()
+    }
+    return AutoscalingContext(
+        deployment_id=DeploymentID(name, "app"),
+        deployment_name=name,
+        app_name="app",
+        current_num_replicas=running,
+        target_num_replicas=target,
+        running_replicas=[],
+        total_num_requests=requests,
+        total_queued_requests=0.0,
+        aggregated_metrics={},
+        raw_metrics=raw,
+        capacity_adjusted_min_replicas=least,
+        capacity_adjusted_max_replicas=most,
+        policy_state={},
+        last_scale_up_time=None,
+        last_scale_down_time=None,
+        current_time=now_s,
+        config=AutoscalingConfig(
+            min_replicas=least,
+            max_replicas=most,
+            target_ongoing_requests=32,
+            upscale_delay_s=0,
+            downscale_delay_s=0,
+        ),
+    )
+
+
+def asked(policy: ByWork, *contexts: AutoscalingContext) -> dict[str, Any]:
+    """What Serve decides with the policy, by deployment."""
+    wrapped = _apply_app_level_autoscaling_config(policy)
+    replicas, _ = wrapped({each.deployment_id: each for each in contexts})
+    return {deployment.name: number for deployment, number in replicas.items()}
+
+
+def test_serve_takes_its_word_for_all_deployments(caplog: pytest.LogCaptureFixture) -> None:
+    told = {"outstanding_work_s": [40.0, 50.0], "arriving_work_s_per_s": [5.0, 7.0]}
+    jobs = {"outstanding_work_s": [10.0], "arriving_work_s_per_s": [0.0]}
+    with caplog.at_level(logging.INFO, logger="ray.serve"):
+        replicas = asked(
+            ByWork(recover_s=20),
+            context("Ingress", least=2, most=4, requests=100.0, told=told),
+            context("Jobs", most=1, told=jobs),
+            context("Upscaler", told={"start_s": [30.0, 20.0]}),
+        )
+    # (100 + 11 × 30 + 12 × 20) / 30; the ingress as by Serve's own rule.
+    assert replicas == {"Upscaler": 23, "Ingress": 4}
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "from 1 to 23" in line and "100.0 s of work" in line and "12.00 s come" in line
+    assert "a start takes 30 s" in line
+
+
+def test_out_of_zero_it_is_one_jump_too() -> None:
+    told = {"outstanding_work_s": [300.0], "arriving_work_s_per_s": [0.0]}
+    upscaler = context("Upscaler", least=0, running=0, target=0, requests=16.0)
+    assert asked(ByWork(recover_s=20), context("Ingress", most=4, told=told), upscaler) == {
+        "Ingress": 0,
+        "Upscaler": 10,
+    }
+    silent = context("Upscaler", least=0, running=0, target=0, requests=1.0)
+    assert asked(ByWork(), context("Ingress", most=4), silent)["Upscaler"] == 1
+    idle = context("Upscaler", least=0, running=0, target=0)
+    assert asked(ByWork(), context("Ingress", most=4), idle)["Upscaler"] == 0
+
+
+def test_importing_the_policy_is_light() -> None:
+    code = (
+        "import sys, deployments.autoscaling, deployments.workload\n"
+        "print(*{m.partition('.')[0] for m in sys.modules} - set(sys.stdlib_module_names))"
+    )
+    # Without site-packages nothing else could be imported.
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) == {"__main__", "deployments"}
