@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 from locust import HttpUser, events, task
@@ -122,7 +123,8 @@ class BatchUser(User):
         start_s, last_id, name = time.perf_counter(), "0", ""
         # The connection breaks after some events, and the next goes on where it ended.
         while name not in ("done", "failed"):
-            *_, (last_id, name) = self._events(job, last_id, most=random.randint(2, 20))
+            found = list(self._events(job, last_id, most=random.randint(2, 20)))
+            last_id, name = found[-1] if found else (last_id, name)
         self.environment.events.request.fire(
             request_type="SSE",
             name="job: from the first event to the end",
@@ -213,9 +215,12 @@ class ClumsyUser(User):
 
     weight = 1
 
+    def on_start(self) -> None:
+        self._mistakes = cycle(_mistakes())
+
     @task
     def err(self) -> None:
-        name, file, fields, code = random.choice(_mistakes())
+        name, file, fields, code = next(self._mistakes)
         with self.client.post(
             "/v1/upscale",
             name=f"mistake: {name}",

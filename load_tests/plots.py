@@ -16,7 +16,7 @@ def plot_soak(found: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(11, 7), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True)
     minutes = [(n + 0.5) * found["window_s"] / 60 for n in range(len(found["p95_s"]))]
-    skipped = minutes[len(minutes) // 6] - found["window_s"] / 120
+    skipped = found["skipped"] * found["window_s"] / 60
     for axes, (thing, words) in zip(panels.flat, THINGS.items(), strict=False):
         for kind, held in found["held"].items():
             axes.plot(minutes, _numbers(held[thing]), label=kind)

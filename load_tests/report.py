@@ -42,7 +42,9 @@ def fixed(value: float | None, digits: int) -> str:
     """Return a number with so many digits, a dash for none; a half is rounded up."""
     if value is None:
         return "–"
-    return str(Decimal(str(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+    rounded = Decimal(str(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    # Adding zero takes the sign off another.
+    return str(rounded + 0)
 
 
 def ends(values: Sequence[float]) -> str:

@@ -6,18 +6,19 @@ On a simulated GPU, one worker, two ingress replicas. Requests arrive at random,
 those before. Most are answered; the others are left while they wait, broken off in the middle of
 the body, cancelled as jobs with and without a reader, or fetched as jobs. Meanwhile each kind of
 the service's processes is asked for its threads, open files and the memory of its own. Slopes are
-fitted to the means of windows, the first sixth of the time left out: pools and caches fill, and
-ended jobs are kept for a minute. The last line printed is a JSON object; the exit status is 1 where
-something is not shown to be flat, or a request failed:
+fitted to the means of windows, the first third of the time left out: pools, caches and allocators
+fill, and ended jobs are kept for a minute. The last line printed is a JSON object; the exit status
+is 1 where something is not shown to be flat, or a request failed:
 
-    requests, failed    how many of each form; how many ended in no way that they should
+    requests, failed    how many of each form, and how many ended in a way that they should not
     p95_s               of plain requests, from when they should have been sent, by window
     held                threads, files and memory in MB of each kind of process, by window
     slopes              growth an hour of each: the estimate, the ends of its 95 % interval, the
                         limit, and the verdict: `flat` where the whole interval is below the limit
 
 Limits: of threads and files what it would be if one request in a thousand left one behind; of
-memory 5 % an hour; of the p95 half of it an hour, which is how closely noise lets it be known.
+memory 5 % an hour, or 10 MB where that is more; of the p95 half of it an hour, which is how closely
+noise lets it be known.
 """
 
 import argparse
@@ -70,9 +71,10 @@ MIX = (
 )
 STAYS_S = 0.5
 WINDOWS = 30
-SKIPPED = WINDOWS // 6
+SKIPPED = WINDOWS // 3
 LEFT_BEHIND = 1e-3  # threads and files a request
 MOST_MEMORY = 0.05  # of it, an hour
+LITTLE_MEMORY_MB = 10.0
 MOST_P95 = 0.5  # as closely as noise lets it be known
 
 
@@ -123,13 +125,15 @@ def figures(ends: Sequence[End], samples: Sequence[Sample], seconds: float) -> d
     slopes = {"p95_s": {"all": _slope(p95_s, window_s, MOST_P95 * _level(p95_s))}}
     for kind, series in held.items():
         for name, values in series.items():
-            limit = MOST_MEMORY * _level(values) if name == "memory_mb" else left_behind
+            little = max(MOST_MEMORY * _level(values), LITTLE_MEMORY_MB)
+            limit = little if name == "memory_mb" else left_behind
             slopes.setdefault(name, {})[kind] = _slope(values, window_s, limit)
     return {
         "minutes": round(seconds / 60, 2),
         "requests": dict(Counter(end.form for end in ends).most_common()),
         "failed": dict(Counter(f"{end.form}: {end.failure}" for end in ends if end.failure)),
         "window_s": window_s,
+        "skipped": SKIPPED,
         "p95_s": p95_s,
         "held": held,
         "slopes": slopes,
@@ -149,7 +153,7 @@ def misses(found: Mapping[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--rate", type=float, default=3, help="requests a second")
+    parser.add_argument("--rate", type=float, default=5, help="requests a second")
     measurements.add_option(parser)
     args = parser.parse_args()
     seconds = 60 * args.minutes

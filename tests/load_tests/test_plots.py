@@ -11,6 +11,7 @@ from PIL import Image
 
 SOAK = {
     "window_s": 60.0,
+    "skipped": 10,
     "p95_s": [0.5, None, *[0.6] * 28],
     "held": {
         kind: {thing: [float(n)] * 30 for thing in plots.THINGS}

@@ -7,6 +7,8 @@ from pathlib import Path
 import measurements
 import pytest
 import report
+import soak
+from holdings import Sample
 
 KEPT = measurements.load()
 
@@ -35,6 +37,8 @@ def test_another_figure_makes_another_page() -> None:
 def test_halves_are_rounded_up() -> None:
     assert [report.fixed(value, 0) for value in (0.5, 1.5, 2.5, 2.4)] == ["1", "2", "3", "2"]
     assert report.fixed(1.005, 2) == "1.01"
+    assert report.fixed(-0.004, 2) == "0.00"
+    assert report.fixed(None, 2) == "–"
 
 
 def test_figures_are_kept_and_found_again(tmp_path: Path) -> None:
@@ -42,3 +46,15 @@ def test_figures_are_kept_and_found_again(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "some_test.json").read_text())["figures"] == {"σ": [1, None]}
     (kept,) = measurements.load(tmp_path).values()
     assert kept["machine"].endswith("CPU")
+
+
+def test_sections_come_with_their_figures() -> None:
+    at_s = [10.0 * n for n in range(3 * soak.WINDOWS)]
+    held = {kind: {"threads": 40, "files": 80, "memory_mb": 400} for kind in ("proxy", "jobs")}
+    ends = [soak.End(form, t, t + 0.25, "") for t in at_s for form in soak.FORMS]
+    found = soak.figures(ends, [Sample(t, held) for t in at_s], 30.0 * soak.WINDOWS)
+    page = report.render({**KEPT, "soak": {"machine": "two cores, CPU", "figures": found}})
+    assert "python load_tests/soak.py" in page
+    assert "| p95, s | 0.00 |" in page
+    assert page.count("| flat |") == 7
+    assert "90 plain ones" in page
