@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--slow", type=float, default=2, help="than the GPU's figures")
     parser.add_argument("--load", type=float, default=0.75, help="share of the saturated rate")
     parser.add_argument("--requests", type=int, default=2200)
-    parser.add_argument("--added-ms", type=float, default=150, help="as of `nullscale plan`")
+    parser.add_argument("--added-ms", type=float, default=80, help="as of `nullscale plan`")
     parser.add_argument("--full-s", type=float, default=40, help="at saturation")
     args = parser.parse_args()
     name = f"sd3.5-medium-h100?slow={args.slow:g}"
