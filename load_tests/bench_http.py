@@ -19,6 +19,7 @@ from typing import Any
 
 import aiohttp
 import bench_engine
+import measurements
 import torch
 from cluster import configured, deployment_of, running
 from PIL import Image
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=12, help="a round")
     parser.add_argument("--side-px", type=int, default=96, help="of the largest input")
     parser.add_argument("--rounds", type=int, default=5)
+    measurements.add_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(1)
     config = configured(SETTINGS, {"Upscaler": 1, "Ingress": 1})
@@ -101,7 +103,10 @@ def main() -> None:
     given = bench_engine.requests(engine, args.pictures, args.side_px)
     with running(config) as url:
         figures = measure(url, engine, given, upscaler["max_ongoing_requests"] + 1, args.rounds)
-    print(json.dumps({**figures, "pictures": args.pictures, "side_px": args.side_px}), flush=True)
+    figures |= {"pictures": args.pictures, "side_px": args.side_px}
+    if args.save:
+        measurements.save("bench_http", figures)
+    print(json.dumps(figures), flush=True)
 
 
 def _png(request: UpscaleRequest) -> bytes:

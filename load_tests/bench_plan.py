@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import measurements
 import numpy as np
 from arrivals import Kind, Piece, poisson
 from closed_loop import Answer, keep_busy
@@ -150,8 +151,9 @@ def main() -> None:
     parser.add_argument("--slow", type=float, default=2, help="than the GPU's figures")
     parser.add_argument("--load", type=float, default=0.75, help="share of the saturated rate")
     parser.add_argument("--requests", type=int, default=2200)
-    parser.add_argument("--added-ms", type=float, default=150, help="as of `nullscale plan`")
+    parser.add_argument("--added-ms", type=float, default=80, help="as of `nullscale plan`")
     parser.add_argument("--full-s", type=float, default=40, help="at saturation")
+    measurements.add_option(parser)
     args = parser.parse_args()
     name = f"sd3.5-medium-h100?slow={args.slow:g}"
     settings = {"model": PREFIX + name, "limits": {"max_wait_s": 600}}
@@ -168,7 +170,10 @@ def main() -> None:
     with running(config) as url:
         run = measure(url, args.gpus, service, expected, requests=args.requests, full_s=args.full_s)
         figures = asyncio.run(run)
-    print(json.dumps({**figures, "load": args.load, "slow": args.slow}), flush=True)
+    figures |= {"load": args.load, "slow": args.slow}
+    if args.save:
+        measurements.save("bench_plan", figures)
+    print(json.dumps(figures), flush=True)
 
 
 def _added(records: Sequence[Record]) -> float:

@@ -23,6 +23,7 @@ from statistics import median
 from typing import Any
 
 import aiohttp
+import measurements
 import psutil
 from arrivals import Kind
 from closed_loop import ask, keep_busy, per_second
@@ -85,17 +86,18 @@ async def added(url: str, requests: int) -> dict[str, float]:
 
 async def ingress(url: str, seconds: float) -> dict[str, Any]:
     """Return what a request costs the one ingress replica, and how many it takes."""
-    cpu_ms, rates = {}, {}
+    cpu_ms, tiny_per_s = {}, 0.0
     (process,) = processes(INGRESS)
     for name, kind in (("picture", QUICK), ("tiny", TINY)):
         before_s = _cpu_s(process)
         answers = await keep_busy(url, [kind], 16, seconds)
         cpu_ms[name] = 1e3 * (_cpu_s(process) - before_s) / len(answers)
-        rates[name] = per_second(answers, seconds)
+        if kind is TINY:
+            tiny_per_s = per_second(answers, seconds)
     return {
         "ingress_cpu_ms": {name: round(ms, 2) for name, ms in cpu_ms.items()},
         "ingress_per_s": {name: round(1e3 / ms, 1) for name, ms in cpu_ms.items()},
-        "tiny_per_s": round(rates["tiny"], 1),
+        "tiny_per_s": round(tiny_per_s, 1),
     }
 
 
@@ -117,11 +119,15 @@ def main() -> None:
     parser.add_argument("--slow", type=float, default=5, help="than the GPU's figures")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--requests", type=int, default=40, help="one at a time")
+    measurements.add_option(parser)
     args = parser.parse_args()
     config = configured(settings(args.slow), {"Upscaler": args.replicas[0], "Ingress": 1})
     with running(config) as url:
         figures = asyncio.run(measure(url, config, args.replicas, args.seconds, args.requests))
-    print(json.dumps({**figures, "slow": args.slow}), flush=True)
+    figures |= {"slow": args.slow, "seconds": args.seconds}
+    if args.save:
+        measurements.save("bench_scaling", figures)
+    print(json.dumps(figures), flush=True)
 
 
 def _cpu_s(process: psutil.Process) -> float:

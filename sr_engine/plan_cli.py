@@ -38,7 +38,7 @@ def plan(
     ] = None,
     added_ms: Annotated[
         float, typer.Option(min=0, help="of HTTP and image coding, a request")
-    ] = 150.0,
+    ] = 80.0,
     max_active: Annotated[int, typer.Option(min=1, help="as in the Serve configuration")] = 8,
     max_ongoing: Annotated[int, typer.Option(min=1, help="max_ongoing_requests of it")] = 16,
     requests: Annotated[int, typer.Option(min=100, max=100_000, help="to simulate")] = 3000,

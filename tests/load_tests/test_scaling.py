@@ -49,7 +49,7 @@ def test_http_against_the_engine(url: str) -> None:
 async def test_two_workers_make_more_than_one_and_every_part_is_told(
     url: str, config: dict[str, Any]
 ) -> None:
-    found = await bench_scaling.measure(url, config, [1, 2], seconds=2, requests=5)
+    found = await bench_scaling.measure(url, config, [1, 2], seconds=4, requests=5)
     assert found["efficiency"][1] == 1
     assert found["per_s"][2] > 1.2 * found["per_s"][1]
     assert set(found["added_ms"]) == {"decode", "queue", "upscale", "encode", "rest"}
