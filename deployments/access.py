@@ -3,13 +3,14 @@
 import logging
 import math
 import time
+from collections.abc import Sequence
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.requests import Request
 
-from deployments.keys import ANONYMOUS, holder, read_keys
+from deployments.keys import ANONYMOUS, KeyFile, holder
 from deployments.problems import Problem
 from deployments.schemas import Access
 
@@ -17,16 +18,34 @@ logger = logging.getLogger(__name__)
 
 
 class Gate:
-    """Knows the keys, and counts their requests at this ingress replica."""
+    """Knows the keys, and counts their requests at this ingress replica; shut until `change`.
 
-    def __init__(self, access: Access) -> None:
-        self._keys = None if access.keys_file is None else read_keys(access.keys_file)
-        if self._keys is None:
+    Attributes:
+        cors_origins: whose pages may use the service from a browser.
+    """
+
+    def __init__(self) -> None:
+        self.cors_origins: Sequence[str] = ()
+        self._open = False
+        self._key_file: KeyFile | None = None
+        self._rate: RateLimitItemPerMinute | None = None
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def change(self, access: Access) -> None:
+        """Admit by other rules from now on; under another rate, keys begin to be counted anew.
+
+        Raises:
+            ValueError: the file of keys is no good; the old rules stand.
+            OSError: it cannot be read; the old rules stand.
+        """
+        key_file = None if access.keys_file is None else KeyFile(access.keys_file)
+        if key_file is None:
             logger.warning("no keys_file is configured: anyone who reaches the service may use it")
+        self._key_file, self._open = key_file, key_file is None
         self._rate = None
         if access.requests_per_minute is not None:
             self._rate = RateLimitItemPerMinute(access.requests_per_minute)
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self.cors_origins = tuple(access.cors_origins)
 
     def identify(self, request: Request) -> str:
         """Return the name of the key that a request bears, `ANONYMOUS` where none is needed.
@@ -34,9 +53,10 @@ class Gate:
         Raises:
             Problem: it bears none of ours.
         """
-        if self._keys is None:
+        if self._open:
             return ANONYMOUS
-        name = holder(request.headers.get("authorization", ""), self._keys)
+        keys = self._key_file.keys() if self._key_file else {}
+        name = holder(request.headers.get("authorization", ""), keys)
         if name is None:
             raise Problem("unauthorized", "send a key as `Authorization: Bearer …`", close=True)
         return name

@@ -10,11 +10,11 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.metrics import HttpMetrics
+from deployments.repeating import REPEAT_S
 
 logger = logging.getLogger(__name__)
 
 CLIENT_GONE = 499
-REFRESH_S = 10.0
 # Asked every few seconds by whoever watches; their lines would bury the others.
 QUIET = frozenset({"/livez", "/readyz"})
 
@@ -110,7 +110,7 @@ class AccessLog:
         async def refresh() -> None:
             while True:
                 self._metrics.refresh()
-                await asyncio.sleep(REFRESH_S)
+                await asyncio.sleep(REPEAT_S)
 
         task = asyncio.create_task(refresh())
         try:

@@ -10,12 +10,16 @@ from ray.serve import Application
 
 from deployments.ingress import Ingress
 from deployments.jobs import Jobs
-from deployments.schemas import Access, JobSettings, Limits
-from deployments.upscaler import Upscaler, UpscalerArgs
+from deployments.schemas import IngressSettings, JobSettings
+from deployments.upscaler import Upscaler, UpscalerArgs, UpscalerSettings
 
 
 class AppArgs(UpscalerArgs):
-    """Arguments of the application; number and size of replicas are the YAML's `deployments`."""
+    """What replicas are made with: any change replaces them all.
+
+    What may change while they run is in the `user_config` of a deployment, number and size of
+    replicas beside it.
+    """
 
     upscale_timeout_s: float = Field(
         default=600.0, gt=0, description="a picture's time while its client waits, queue included"
@@ -25,9 +29,7 @@ class AppArgs(UpscalerArgs):
         gt=0,
         description="with `min_replicas: 0`, how long the first may take to start; pictures wait",
     )
-    limits: Limits = Limits()
     jobs: JobSettings = JobSettings()
-    access: Access = Access()
 
 
 def build_app(args: AppArgs) -> Application:
@@ -35,16 +37,18 @@ def build_app(args: AppArgs) -> Application:
     upscaler_args = UpscalerArgs.model_validate(
         args.model_dump(include=set(UpscalerArgs.model_fields))
     )
-    upscaler = serve.deployment(Upscaler, name="Upscaler").bind(upscaler_args)
+    upscaler = serve.deployment(
+        Upscaler, name="Upscaler", user_config=UpscalerSettings().model_dump()
+    ).bind(upscaler_args)
     jobs = serve.deployment(Jobs, name="Jobs").bind(
         upscaler, args.jobs, cold_start_s=args.cold_start_s
     )
-    ingress = serve.deployment(serve.ingress()(Ingress), name="Ingress")
+    ingress = serve.deployment(
+        serve.ingress()(Ingress), name="Ingress", user_config=IngressSettings().model_dump()
+    )
     return ingress.bind(
         upscaler,
         jobs,
-        args.limits,
-        args.access,
         args.upscale_timeout_s,
         args.jobs.timeout_s,
         cold_start_s=args.cold_start_s,

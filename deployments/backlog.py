@@ -35,6 +35,7 @@ class Backlog:
     taken.
 
     Attributes:
+        max_wait_s: what is out may take so long, and nothing more is taken.
         load: what of it has come, refused or not, and what a unit costs.
     """
 
@@ -44,7 +45,7 @@ class Backlog:
         clock: Callable[[], float] = time.monotonic,
         on_arrival: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        self._max_wait_s = max_wait_s
+        self.max_wait_s = max_wait_s
         self._clock = clock
         self.load = Workload(clock, on_arrival)
         self._seen_s = clock()
@@ -79,7 +80,7 @@ class Backlog:
             Problem: what is out will not be back in time; its `retry_after_s` says when enough of
                 it will be.
         """
-        excess_s = self.wait_s() - self._max_wait_s
+        excess_s = self.wait_s() - self.max_wait_s
         if excess_s > 0:
             self.load.arrive(self._usual)
             detail = "too much work waits already"

@@ -12,10 +12,11 @@ class BodyBudget:
 
     Attributes:
         held_bytes: of all bodies, at present.
+        max_bytes: that they may be.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self.held_bytes = 0
 
     @contextmanager
@@ -29,7 +30,7 @@ class BodyBudget:
 
         def take(count: int) -> None:
             nonlocal taken
-            if self.held_bytes + count > self._max_bytes:
+            if self.held_bytes + count > self.max_bytes:
                 detail = "too many bodies are under way already"
                 raise Problem("overloaded", detail, retry_after_s=RETRY_AFTER_S, close=True)
             self.held_bytes += count

@@ -2,12 +2,10 @@
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from starlette.middleware.cors import CORSMiddleware
 
 from deployments import forms, logs, problems, replies
 from deployments.access import Gate
@@ -15,19 +13,23 @@ from deployments.access_log import AccessLog
 from deployments.backlog import Backlog
 from deployments.body_budget import BodyBudget
 from deployments.coding import coded
+from deployments.cors import Cors
 from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.form_schema import FORM
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
 from deployments.kinds import RETRY_AFTER_S
 from deployments.metrics import HttpMetrics, RayRecorder
-from deployments.openapi import EXPOSED_HEADERS, MODELS, PROBE, UPSCALE, complete
+from deployments.openapi import MODELS, PROBE, UPSCALE, complete
 from deployments.pictures import make_picture, work_of
 from deployments.running import running_upscalers
-from deployments.schemas import Access, Limits, Model, ModelList, Order, Status
+from deployments.schemas import IngressSettings, Limits, Model, ModelList, Order, Status
+from deployments.settings import Settings
 from deployments.static_page import StaticPage
 from sr_engine.errors import InvalidImage
 from sr_engine.image_io import decode_image
 from sr_engine.request import MAX_SEED
+
+JOBS_AGAIN_S = 60.0
 
 DESCRIPTION = """Self-hosted super-resolution that gives the input back when it is scaled down.
 
@@ -37,6 +39,8 @@ PNG and lossless WebP, wherever a picture in range can."""
 
 class Ingress:
     """One HTTP replica; its handles are arguments, so that a test may bring its own.
+
+    It serves once `reconfigure` has told it what it may.
 
     Args:
         timeout_s: longest that a picture may take while its client waits.
@@ -49,8 +53,6 @@ class Ingress:
         self,
         upscaler: UpscalerHandle,
         jobs: JobsHandle,
-        limits: Limits,
-        access: Access,
         timeout_s: float,
         job_timeout_s: float,
         upscalers: Callable[[], int] = running_upscalers,
@@ -58,7 +60,9 @@ class Ingress:
     ) -> None:
         logs.join_serve()
         self._metrics = HttpMetrics(RayRecorder())
-        self._backlog = Backlog(limits.max_wait_s, on_arrival=self._metrics.work.arrived)
+        self._settings = Settings(IngressSettings)
+        self._limits = Limits()
+        self._backlog = Backlog(self._limits.max_wait_s, on_arrival=self._metrics.work.arrived)
         self._dispatcher = Dispatcher(
             upscaler,
             timeout_s,
@@ -67,13 +71,12 @@ class Ingress:
             on_retry=self._metrics.retried,
             cold_start_s=cold_start_s,
         )
-        self._limits = limits
-        self._gate = Gate(access)
-        self._cors_origins = access.cors_origins
-        self._bodies = BodyBudget(limits.max_bodies_bytes)
+        self._gate = Gate()
+        self._bodies = BodyBudget(self._limits.max_bodies_bytes)
         self._jobs = JobRoutes(jobs, self._gate)
         self._timeout_s = timeout_s
         self._job_timeout_s = job_timeout_s
+        self._takes_jobs = True
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Routes of this replica; Serve calls it once, after the constructor."""
@@ -85,8 +88,7 @@ class Ingress:
             redoc_url=None,
         )
         problems.install(app)
-        if self._cors_origins:
-            _allow(app, self._cors_origins)
+        app.add_middleware(Cors, origins=lambda: self._gate.cors_origins)
         app.add_api_route(
             "/v1/upscale",
             self.upscale,
@@ -109,14 +111,20 @@ class Ingress:
         app.add_middleware(AccessLog, metrics=self._metrics)
         return app
 
+    async def reconfigure(self, user_config: object) -> None:
+        """Go by other limits and another access from the next request on; see `Settings.change`."""
+        self._settings.change(user_config, self._apply)
+
     async def upscale(self, request: Request) -> Response:
         """Upscale one picture."""
         owner = self._gate.admit(request)
         if prefers_async(request):
+            self._check_jobs_are_taken()
             return await self._submit(request, owner, await self._form(request))
         with self._backlog.place() as place:
             form = await self._form(request)
             if form.respond_async:
+                self._check_jobs_are_taken()
                 self._backlog.settle(place, 0)
                 return await self._submit(request, owner, form)
             if "idempotency-key" in request.headers:
@@ -128,6 +136,7 @@ class Ingress:
             self._backlog.settle(place, work_of(order))
             picture = await make_picture(order, self._dispatcher, problems.request_id(request))
             self._backlog.load.learn(place.work, picture.work_s)
+            self._metrics.pictures.made(order, picture)
         return await replies.reply(picture, request)
 
     async def models(self, request: Request) -> ModelList:
@@ -164,6 +173,14 @@ class Ingress:
             "unit_s": self._backlog.load.unit_s,
         }
 
+    def _apply(self, settings: IngressSettings) -> None:
+        # The only one that can fail comes first.
+        self._gate.change(settings.access)
+        self._limits = settings.limits
+        self._backlog.max_wait_s = settings.limits.max_wait_s
+        self._bodies.max_bytes = settings.limits.max_bodies_bytes
+        self._takes_jobs = settings.take_jobs
+
     async def _form(self, request: Request) -> forms.UpscaleForm:
         model = await self._dispatcher.known()
         self._backlog.load.guess(model.unit_s)
@@ -172,6 +189,11 @@ class Ingress:
     async def _submit(self, request: Request, owner: str, form: forms.UpscaleForm) -> Response:
         order = await self._order(form, self._job_timeout_s)
         return await self._jobs.submit(order, owner, request, form.digest)
+
+    def _check_jobs_are_taken(self) -> None:
+        if not self._takes_jobs:
+            detail = "no new jobs are taken at present; without `async` pictures are"
+            raise problems.Problem("not_ready", detail, retry_after_s=JOBS_AGAIN_S, close=True)
 
     def _half_of_the_wait_s(self) -> float:
         """By then there is room in the replicas' queue, whoever filled it."""
@@ -203,15 +225,3 @@ class Ingress:
             decode_ms=1e3 * (time.perf_counter() - start_s),
         )
         return replace(order, expected_s=work_of(order) * self._backlog.load.unit_s)
-
-
-def _allow(app: FastAPI, origins: Sequence[str]) -> None:
-    """Let pages of ``origins`` use the service, without credentials of the browser's own."""
-    options: dict[str, Any] = {
-        "allow_methods": ["GET", "POST", "DELETE"],
-        "allow_headers": [
-            *("Authorization", "Idempotency-Key", "Last-Event-ID", "Prefer", "X-Request-Id")
-        ],
-        "expose_headers": list(EXPOSED_HEADERS),
-    }
-    app.add_middleware(CORSMiddleware, allow_origins=list(origins), **options)

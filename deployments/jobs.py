@@ -24,6 +24,7 @@ from deployments.kinds import RETRY_AFTER_S
 from deployments.metrics import JobMetrics, RayRecorder
 from deployments.pictures import Picture, make_picture, work_of
 from deployments.problems import Problem, details_of
+from deployments.repeating import repeat
 from deployments.running import running_upscalers
 from deployments.schemas import JobSettings, JobState, JobStatus, Order
 from deployments.workload import Workload
@@ -66,6 +67,7 @@ class Jobs:
         )
         self._max_running = settings.max_running
         self._store = JobStore(settings)
+        repeat(self._metrics.refresh)
 
     async def submit(
         self, order: Order, owner: str, request_id: str, idempotency: Idempotency | None
@@ -166,6 +168,7 @@ class Jobs:
         for position, job in enumerate(waiting[room:]):
             if job.events and job.events[-1].data != {"position": position}:
                 job.tell("queued", {"position": position})
+        self._metrics.unfinished(queued=len(waiting[room:]), running=self._store.running())
 
     async def _carry_out(self, job: Job) -> None:
         assert job.order is not None
@@ -195,6 +198,7 @@ class Jobs:
                     order, self._dispatcher, job.request_id, lambda event: _tell(job, event)
                 )
                 self._load.learn(work_of(order), picture.work_s)
+                self._metrics.pictures.made(order, picture)
                 return picture
             except Problem as err:
                 wait_s = err.retry_after_s or RETRY_AFTER_S
@@ -215,7 +219,7 @@ class Jobs:
         self._store.end(job, outcome)
         extra = {"request_id": job.request_id, "job_id": job.job_id}
         logger.info("request %s: its job has %s", job.request_id, job.state, extra=extra)
-        self._metrics.ended(job.state)
+        self._metrics.ended(job.state, outcome.code if isinstance(outcome, Problem) else "ok")
         if isinstance(outcome, Picture):
             job.tell("done", {"result": f"/v1/jobs/{job.job_id}/result"})
         else:

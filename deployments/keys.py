@@ -2,11 +2,16 @@
 
 import hashlib
 import hmac
+import logging
+import os
 import re
 import secrets
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 ANONYMOUS = "anonymous"
 LINE = re.compile(r"([A-Za-z0-9_.@-]{1,64})\s+([0-9a-f]{64})")
@@ -32,6 +37,50 @@ def read_keys(path: str) -> dict[str, str]:
             raise ValueError(f"{path}, line {number}: expected a new name and a SHA-256")
         keys[found[1]] = found[2]
     return keys
+
+
+class KeyFile:
+    """The keys of a file, read again when it has changed; one that turns bad changes nothing.
+
+    Args:
+        look_every_s: seconds between two looks at the file's time.
+
+    Raises:
+        ValueError: as `read_keys`.
+        OSError: as `read_keys`.
+    """
+
+    def __init__(self, path: str, look_every_s: float = 1.0) -> None:
+        self._path = path
+        self._look_every_s = look_every_s
+        self._looked_s = time.monotonic()
+        self._stamp = _stamp(path)
+        self._keys = read_keys(path)
+
+    def keys(self) -> Mapping[str, str]:
+        """Return the digest of each name, as of the last look at the latest."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= self._look_every_s:
+            self._looked_s = now_s
+            try:
+                self._look()
+            except (ValueError, OSError) as err:
+                logger.error("the file of keys is refused, the old keys stand: %s", err)
+        return self._keys
+
+    def _look(self) -> None:
+        stamp = _stamp(self._path)
+        if stamp != self._stamp:
+            # A bad file is complained of once, not every second.
+            self._stamp = stamp
+            self._keys = read_keys(self._path)
+            logger.info("%d API keys are known from now on", len(self._keys))
+
+
+def _stamp(path: str) -> tuple[int, int, int]:
+    """What differs once a file has been written or, as Kubernetes does, replaced."""
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def holder(authorization: str, keys: Mapping[str, str]) -> str | None:

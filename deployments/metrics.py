@@ -1,9 +1,11 @@
 """Metrics inside replicas: Ray's own instruments, exported with Serve's, and what HTTP counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
+from deployments.pictures import Picture, promise_of
+from deployments.schemas import Order
 from sr_engine.metrics import Record, Recorder, forgiving
 
 # From a probe to the longest picture; Serve's own jump from 10 s to 60 s.
@@ -11,6 +13,8 @@ REQUEST_SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 7.5, 10, 15, 20, 30, 45, 60),
     *(90, 120, 180, 300, 450, 600),
 )
+# From a thumbnail's decoding to the longest picture's steps.
+PART_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Turned away, as opposed to failed: unauthorised, too slow, too large, too many, no room.
 REFUSED = frozenset({401, 408, 413, 429, 503})
@@ -73,10 +77,31 @@ class WorkMetrics:
             self._wait(self._wait_s)
 
 
+class PictureMetrics:
+    """What is known of a picture once it is encoded, wherever that is done."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._seconds = forgiving(recorder.histogram)(
+            "nullscale_picture_seconds", "Parts of a picture's time", PART_SECONDS, ["part"]
+        )
+        self._pictures = forgiving(recorder.counter)(
+            "nullscale_pictures_total",
+            "Encoded pictures, by what becomes of them when they are scaled down",
+            ["consistency"],
+        )
+
+    def made(self, order: Order, picture: Picture) -> None:
+        """Take note of an encoded picture."""
+        for part, milliseconds in picture.timings:
+            self._seconds(milliseconds / 1e3, part=part)
+        self._pictures(1, consistency=promise_of(order, picture.consistency))
+
+
 class HttpMetrics:
     """An ingress replica's instruments; labels are templates and codes, never what clients send."""
 
     def __init__(self, recorder: Recorder) -> None:
+        self.pictures = PictureMetrics(recorder)
         counter, gauge = forgiving(recorder.counter), forgiving(recorder.gauge)
         histogram = forgiving(recorder.histogram)
         self.work = WorkMetrics(recorder)
@@ -86,11 +111,11 @@ class HttpMetrics:
             "Requests that ended",
             ["route", "method", "status", "code"],
         )
-        self._seconds = histogram(
+        self._duration = histogram(
             "nullscale_http_request_seconds",
             "From a request's headers to the end of its answer",
             REQUEST_SECONDS,
-            ["route"],
+            ["route", "status"],
         )
         self._in_flight_now = gauge("nullscale_http_in_flight", "Requests without a full answer")
         self._retries = counter(*RETRIES)
@@ -107,7 +132,7 @@ class HttpMetrics:
         self.refresh()
         method = method if method in METHODS else "other"
         self._requests(1, route=route, method=method, status=str(status), code=code)
-        self._seconds(seconds, route=route)
+        self._duration(seconds, route=route, status=str(status))
         if status in REFUSED:
             self._refused(1, code=code)
 
@@ -116,7 +141,7 @@ class HttpMetrics:
         self._retries(1)
 
     def refresh(self) -> None:
-        """Say the gauges again: Ray drops what has not been set for half a minute."""
+        """Say the gauges again: Ray drops what has not been set for some twenty seconds."""
         self._in_flight_now(self._in_flight)
         self.work.refresh()
 
@@ -125,15 +150,68 @@ class JobMetrics:
     """The instruments of the jobs' owner."""
 
     def __init__(self, recorder: Recorder) -> None:
+        self.pictures = PictureMetrics(recorder)
         counter = forgiving(recorder.counter)
         self.work = WorkMetrics(recorder)
-        self._jobs = counter("nullscale_jobs_total", "Jobs that ended", ["state"])
+        self._unfinished = {"queued": 0, "running": 0}
+        self._jobs = counter("nullscale_jobs_total", "Jobs that ended", ["state", "code"])
+        self._unfinished_now = forgiving(recorder.gauge)(
+            "nullscale_unfinished_jobs", "Jobs that have not ended", ["state"]
+        )
         self._retries = counter(*RETRIES)
 
-    def ended(self, state: str) -> None:
-        """Take note of a job's end."""
-        self._jobs(1, state=state)
+    def unfinished(self, *, queued: int, running: int) -> None:
+        """Take note of the jobs that wait here, and of those that are with the workers."""
+        self._unfinished = {"queued": queued, "running": running}
+        self.refresh()
+
+    def ended(self, state: str, code: str) -> None:
+        """Take note of a job's end; ``code`` is its problem's, or "ok"."""
+        self._jobs(1, state=state, code=code)
 
     def retried(self) -> None:
         """Take note of a picture that goes to another replica."""
         self._retries(1)
+
+    def refresh(self) -> None:
+        """Say the gauges again: Ray drops what has not been set for some twenty seconds."""
+        for state, number in self._unfinished.items():
+            self._unfinished_now(number, state=state)
+        self.work.refresh()
+
+
+class ReplicaMetrics:
+    """What a worker says of itself.
+
+    Args:
+        labels: what it is; they do not change.
+        startup_s: from its constructor's call to its first picture.
+        heartbeat_limit_s: the age of the engine's heartbeat at which it counts as hung.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        labels: Mapping[str, str],
+        *,
+        startup_s: float,
+        heartbeat_limit_s: float,
+    ) -> None:
+        gauge = forgiving(recorder.gauge)
+        self._labels = dict(labels)
+        self._startup_s, self._heartbeat_limit_s = startup_s, heartbeat_limit_s
+        self._build = gauge("nullscale_build_info", "What a worker is: always 1", [*labels])
+        self._startup = gauge("nullscale_startup_seconds", "A worker's time until it was warm")
+        self._age = gauge(
+            "nullscale_engine_heartbeat_age_seconds", "Since the engine's thread last came round"
+        )
+        self._limit = gauge(
+            "nullscale_engine_heartbeat_limit_seconds", "The age at which an engine counts as hung"
+        )
+
+    def refresh(self, heartbeat_age_s: float) -> None:
+        """Say all of it again: Ray drops what has not been set for some twenty seconds."""
+        self._build(1, **self._labels)
+        self._startup(self._startup_s)
+        self._age(heartbeat_age_s)
+        self._limit(self._heartbeat_limit_s)

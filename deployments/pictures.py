@@ -94,6 +94,24 @@ async def _encoded(order: Order, reply: UpscaleReply, sent_s: float) -> Picture:
     )
 
 
+def promise_of(order: Order, consistency: Consistency) -> str:
+    """Say in a word whether a picture gives its input back, or why it need not.
+
+    Returns:
+        "exact"; "unpromised", of a lossy file or a picture that was not made consistent;
+        "unreachable", where no picture in range was found; or "broken", where it should have been
+        exact.
+    """
+    if consistency.exact:
+        return "exact"
+    lossy = order.output_format == "jpeg" or (
+        order.output_format == "webp" and order.output_quality is not None
+    )
+    if lossy or order.params.projection == "none":
+        return "unpromised"
+    return "broken" if consistency.reachable else "unreachable"
+
+
 def work_of(order: Order) -> float:
     """How much work an order is: megapixels of output times steps."""
     height, width, _ = order.source.samples.shape

@@ -47,17 +47,27 @@ def middlewares() -> list[Middleware]:
     Raises:
         ValueError: the limit in the environment is no positive whole number.
     """
-    given = os.environ.get(MAX_BODY_VARIABLE, str(DEFAULT_MAX_BODY_BYTES))
-    if not re.fullmatch(r"[1-9][0-9]*", given):
-        raise ValueError(f"{MAX_BODY_VARIABLE} must be a number of bytes, not {given!r}")
+    max_bytes = max_body_bytes()
     logs.join_serve()
     return [
         Middleware(Resend),
         Middleware(PlainErrors),
-        Middleware(Limits, max_body_bytes=int(given), count=_counter()),
+        Middleware(Limits, max_body_bytes=max_bytes, count=_counter()),
         Middleware(Linger),
         Middleware(CleanHeaders),
     ]
+
+
+def max_body_bytes() -> int:
+    """Return the limit that this process's environment sets.
+
+    Raises:
+        ValueError: it is no positive whole number.
+    """
+    given = os.environ.get(MAX_BODY_VARIABLE, str(DEFAULT_MAX_BODY_BYTES))
+    if not re.fullmatch(r"[1-9][0-9]*", given):
+        raise ValueError(f"{MAX_BODY_VARIABLE} must be a number of bytes, not {given!r}")
+    return int(given)
 
 
 class CleanHeaders:

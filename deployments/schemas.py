@@ -77,6 +77,18 @@ class Access(BaseModel):
     )
 
 
+class IngressSettings(BaseModel):
+    """What may change while an ingress replica runs: its deployment's `user_config`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limits: Limits = Limits()
+    access: Access = Access()
+    take_jobs: bool = Field(
+        default=True, description="false refuses new jobs, so that none is lost in an upgrade"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """A decoded picture and what is wanted of it.

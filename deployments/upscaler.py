@@ -7,16 +7,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments import logs
+from deployments.repeating import repeat
 from deployments.schemas import ModelDescription, UpscaleReply
+from deployments.settings import Settings
 from sr_engine.errors import EngineDead
 from sr_engine.events import Progress
 from sr_engine.request import UpscaleRequest, UpscaleResult, Value
+from sr_engine.work import Caps
 
 logger = logging.getLogger(__name__)
 
@@ -38,17 +42,27 @@ class UpscalerArgs(BaseModel):
     draft: str | None = Field(
         default=None, description="an AutoencoderTiny for intermediate steps, folder or hub id"
     )
+    threads: int | None = Field(
+        default=None, ge=1, description="of the CPU; torch's own choice if null"
+    )
+    heartbeat_limit_s: float = Field(
+        default=120.0, gt=0, description="a batch that takes longer counts as hung"
+    )
+
+
+class UpscalerSettings(BaseModel):
+    """What may change while a replica runs: its deployment's `user_config`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
     max_active: int = Field(
         default=4, ge=1, description="pictures that hold memory on the device at once"
     )
     max_active_pixels: int = Field(
         default=2**26, ge=1, description="of output in all; at most 256 bytes of memory each"
     )
-    threads: int | None = Field(
-        default=None, ge=1, description="of the CPU; torch's own choice if null"
-    )
-    heartbeat_limit_s: float = Field(
-        default=120.0, gt=0, description="a batch that takes longer counts as hung"
+    max_batch_rows: int = Field(
+        default=16, ge=1, description="tiles of a batch; the autoencoder's has 4 at most"
     )
 
 
@@ -58,6 +72,7 @@ class Upscaler:
     def __init__(self, args: UpscalerArgs) -> None:
         # Half the time of a start goes into importing diffusers. The process in which Serve builds
         # the application has no use for it.
+        from deployments.metrics import RayRecorder, ReplicaMetrics
         from deployments.warm import warm_engine
         from sr_engine.async_engine import AsyncSREngine
 
@@ -66,9 +81,27 @@ class Upscaler:
         engine, self._unit_s = warm_engine(args)
         self._info, self._defaults = engine.model.info, engine.model.defaults
         self._engine = AsyncSREngine(engine, heartbeat_limit_s=args.heartbeat_limit_s)
+        self._settings = Settings(UpscalerSettings)
         self._leave: Callable[[int], None] = os._exit
         self._start_s = time.monotonic() - start_s
         logger.info("%s is ready after %.1f s", self._info.name, self._start_s)
+        labels = {
+            "version": _version(),
+            "model": self._info.name,
+            "device": self._info.device,
+            "dtype": self._info.dtype,
+        }
+        self._metrics = ReplicaMetrics(
+            RayRecorder(), labels, startup_s=self._start_s, heartbeat_limit_s=args.heartbeat_limit_s
+        )
+        self._engine_metrics = engine.metrics
+        repeat(self._refresh)
+
+    async def reconfigure(self, user_config: object) -> None:
+        """Work by other caps from the next batch on; see `Settings.change`."""
+        self._settings.change(
+            user_config, lambda settings: self._engine.limit(Caps(**settings.model_dump()))
+        )
 
     async def upscale(
         self,
@@ -143,6 +176,11 @@ class Upscaler:
         """End the engine's thread. A replica's ends with its process."""
         self._engine.close()
 
+    def _refresh(self) -> None:
+        """Say every gauge again; in a long batch the engine's own thread does not."""
+        self._metrics.refresh(self._engine.heartbeat_age_s)
+        self._engine_metrics.refresh()
+
     def _request(
         self,
         image: UInt8[np.ndarray, "h w 3"],
@@ -186,3 +224,11 @@ class Upscaler:
         """
         logger.critical("%s: the replica leaves", err)
         self._leave(1)
+
+
+def _version() -> str:
+    try:
+        return version("nullscale")
+    except PackageNotFoundError:
+        # Run from a folder, without having been installed.
+        return "unknown"

@@ -13,6 +13,7 @@ from deployments.upscaler import UpscalerArgs
 from deployments.workload import work_units
 from sr_engine.active import ActiveRequest
 from sr_engine.checkpoint import one_line
+from sr_engine.devices import PREFIX
 from sr_engine.engine import SREngine
 from sr_engine.errors import ModelLoadError, NullscaleError
 from sr_engine.jobs import Begin
@@ -20,7 +21,7 @@ from sr_engine.loading import load_model
 from sr_engine.metrics import Metrics
 from sr_engine.plan import VAE_TILE_PX
 from sr_engine.runner import Model
-from sr_engine.simulated import PREFIX, SimulatedModel, SimulatedRequest
+from sr_engine.simulated import SimulatedModel, SimulatedRequest
 
 logger = logging.getLogger(__name__)
 
@@ -58,13 +59,7 @@ def _warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
     else:
         model = load_model(args.model, device=args.device, dtype=args.dtype, draft=args.draft)
         begin = ActiveRequest
-    engine = SREngine(
-        model,
-        max_active=args.max_active,
-        max_active_pixels=args.max_active_pixels,
-        begin=begin,
-        metrics=Metrics(RayRecorder()),
-    )
+    engine = SREngine(model, begin=begin, metrics=Metrics(RayRecorder()))
     # A real picture through every network, so that no client pays for what the first one costs; of
     # the native tiles, whose cost is what others' are estimated by.
     side = math.ceil(max(VAE_TILE_PX, model.info.native_px) / model.defaults.scale)

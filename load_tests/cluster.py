@@ -16,6 +16,9 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.schemas import IngressSettings
+from deployments.upscaler import UpscalerSettings
+
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "serve_config.cpu.yaml"
 APP = "nullscale"
@@ -25,6 +28,10 @@ INGRESS = f"{REPLICA}Ingress"
 CONTROLLER = "ray::ServeController"
 START_S = 300
 GONE_S = 30
+SETTINGS = {
+    "Ingress": set(IngressSettings.model_fields),
+    "Upscaler": set(UpscalerSettings.model_fields),
+}
 ENVIRONMENT = {
     # Two busy cores are slower than what Serve takes for a dead proxy.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
@@ -51,9 +58,16 @@ def service(
     """Start the service on a free port and yield its address once every replica is ready.
 
     Args:
-        args: of the application, over those of the file.
+        args: as of `configured`.
     """
-    config = _config(args, {"Upscaler": upscalers, "Ingress": ingresses}, import_path)
+    config = configured(args, {"Upscaler": upscalers, "Ingress": ingresses}, import_path)
+    with running(config) as url:
+        yield url
+
+
+@contextmanager
+def running(config: dict[str, Any]) -> Iterator[str]:
+    """Start a whole configuration, and yield its address once every replica is ready."""
     with patch.dict(os.environ, ENVIRONMENT):
         # Not "auto": that would join whatever cluster this machine ran last.
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -66,6 +80,47 @@ def service(
         finally:
             serve.shutdown()
             ray.shutdown()
+
+
+def configured(
+    args: dict[str, Any],
+    replicas: dict[str, int],
+    import_path: str = "deployments.app:build_app",
+) -> dict[str, Any]:
+    """Return the file's configuration on a free port, with other settings.
+
+    Args:
+        args: settings over those of the file, wherever in it they belong: `limits` in the Ingress's
+            `user_config`, `max_active` in the Upscaler's, what remains in the application's args.
+        replicas: of each deployment, 1 by default.
+    """
+    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        config["http_options"]["port"] = probe.getsockname()[1]
+    (application,) = config["applications"]
+    application["import_path"] = import_path
+    for deployment in application["deployments"]:
+        name = deployment["name"]
+        deployment["num_replicas"] = replicas.get(name, 1)
+        deployment["ray_actor_options"]["num_cpus"] = 0.1
+        deployment["graceful_shutdown_timeout_s"] = 0
+        if name in SETTINGS:
+            own = {key: value for key, value in args.items() if key in SETTINGS[name]}
+            deployment["user_config"] |= own
+            args = {key: value for key, value in args.items() if key not in own}
+        if name == "Upscaler":
+            deployment["health_check_period_s"] = 2
+    application["args"] |= args
+    return config
+
+
+def deployment_of(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the part of a configuration that is one deployment's."""
+    (application,) = config["applications"]
+    (found,) = (part for part in application["deployments"] if part["name"] == name)
+    assert isinstance(found, dict)
+    return found
 
 
 def deploy(config: dict[str, Any]) -> None:
@@ -115,20 +170,3 @@ def processes(title: str) -> list[psutil.Process]:
 def serve_logs() -> Path:
     """Where the replicas' log files are."""
     return Path("/tmp/ray") / ray.get_runtime_context().get_session_name() / "logs" / "serve"
-
-
-def _config(args: dict[str, Any], replicas: dict[str, int], import_path: str) -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        config["http_options"]["port"] = probe.getsockname()[1]
-    (application,) = config["applications"]
-    application["import_path"] = import_path
-    application["args"] |= args
-    for deployment in application["deployments"]:
-        deployment["num_replicas"] = replicas.get(deployment["name"], 1)
-        deployment["ray_actor_options"]["num_cpus"] = 0.1
-        deployment["graceful_shutdown_timeout_s"] = 0
-        if deployment["name"] == "Upscaler":
-            deployment["health_check_period_s"] = 2
-    return config

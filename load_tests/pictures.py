@@ -6,9 +6,10 @@ import numpy as np
 from PIL import Image
 
 
-def photo(height: int, width: int, seed: int = 0) -> bytes:
-    """A smooth picture, as PNG."""
+def photo(height: int, width: int, seed: int = 0, image_format: str = "PNG") -> bytes:
+    """A smooth picture, encoded."""
     coarse = np.random.default_rng(seed).integers(60, 200, (5, 4, 3), dtype=np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "PNG")
+    large = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    large.save(buffer, image_format)
     return buffer.getvalue()

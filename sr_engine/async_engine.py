@@ -13,6 +13,7 @@ from sr_engine.engine import SREngine
 from sr_engine.errors import EngineDead, EngineDraining, NullscaleError
 from sr_engine.events import Event, Progress, QueuedEvent, RequestFailure, StepEvent
 from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.work import Caps
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +45,16 @@ class _Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class _Limit:
+    caps: Caps
+
+
+@dataclass(frozen=True, slots=True)
 class _Close:
     pass
+
+
+_Command = _Add | _Abort | _Limit | _Close
 
 
 class AsyncSREngine:
@@ -57,7 +66,7 @@ class AsyncSREngine:
     def __init__(self, engine: SREngine, *, heartbeat_limit_s: float = HEARTBEAT_LIMIT_S) -> None:
         self._engine = engine
         self._heartbeat_limit_s = heartbeat_limit_s
-        self._commands: queue.SimpleQueue[_Add | _Abort | _Close] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
         self._callers: dict[str, _Caller] = {}
         self._open = 0  # requests whose coroutine has not ended; of interest to `drain` alone
         self._open_lock = threading.Lock()
@@ -73,6 +82,11 @@ class AsyncSREngine:
     def defaults(self) -> UpscaleParams:
         """The model's own parameters."""
         return self._engine.model.defaults
+
+    @property
+    def heartbeat_age_s(self) -> float:
+        """Seconds since the thread last came round, between batches or twice a second."""
+        return time.monotonic() - self._heartbeat_s
 
     async def upscale(
         self,
@@ -138,6 +152,10 @@ class AsyncSREngine:
         ):
             await asyncio.sleep(poll_s)
 
+    def limit(self, caps: Caps) -> None:
+        """Work by other caps from the next batch on; what is under way stays."""
+        self._commands.put(_Limit(caps))
+
     def check_health(self) -> None:
         """Do nothing while the engine lives.
 
@@ -146,7 +164,7 @@ class AsyncSREngine:
         """
         if self._death is not None or not self._thread.is_alive():
             raise EngineDead("the engine has stopped") from self._death
-        silent_s = time.monotonic() - self._heartbeat_s
+        silent_s = self.heartbeat_age_s
         if silent_s > self._heartbeat_limit_s:
             raise EngineDead(f"the engine has not finished a batch for {silent_s:.0f} s")
 
@@ -188,7 +206,9 @@ class AsyncSREngine:
             self._told_s = 0.0
             if isinstance(command, _Close):
                 return False
-            if isinstance(command, _Abort):
+            if isinstance(command, _Limit):
+                self._engine.limit(command.caps)
+            elif isinstance(command, _Abort):
                 if self._callers.get(command.request_id) is command.caller:
                     self._deliver(*self._engine.abort(command.request_id))
             else:

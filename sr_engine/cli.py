@@ -17,6 +17,7 @@ from sr_engine.alpha import add_alpha
 from sr_engine.encoding import encode_image, measure_consistency
 from sr_engine.errors import InvalidParameter, ModelLoadError, NullscaleError
 from sr_engine.image_io import OutputFormat, decode_image
+from sr_engine.plan_cli import plan
 from sr_engine.request import Consistency, UpscaleParams, Value
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ FORMAT_OF_SUFFIX: dict[str, OutputFormat] = {
 SOME_FAILED, WRONG_CALL, NO_MODEL = 1, 2, 3
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(plan)
 console = Console(stderr=True)
 
 

@@ -33,6 +33,7 @@ class Costs:
         self, limits: Mapping[Phase, int], guess_s: Mapping[Phase, float] = _GUESS_S
     ) -> None:
         self._limits = dict(limits)
+        self._max_rows = max(self._limits.values(), default=1)
         self._guess_s = dict(guess_s)
         self._seen: dict[Kind, dict[int, deque[float]]] = defaultdict(dict)
         self._largest: dict[tuple[Phase, Variant], Kind] = {}
@@ -63,7 +64,12 @@ class Costs:
 
     def cap(self, kind: Kind) -> int:
         """Return how many rows a batch may hold."""
-        return self._caps.get(kind, 1)
+        return min(self._caps.get(kind, 1), self._max_rows)
+
+    def limit(self, max_rows: int) -> None:
+        """Let no batch, whatever its phase, have more rows than this from now on."""
+        self._max_rows = max_rows
+        self._row_s.clear()
 
     def row_s(self, kind: Kind) -> float:
         """Return the seconds of a row in a full batch."""
@@ -112,7 +118,7 @@ class Costs:
                 self._caps[kind] = half
                 self._settled[kind] = _AGAIN
                 return
-        limit = min(self._limits[kind.phase], self._fitting.get(kind, 2 * rows))
+        limit = min(self._limits[kind.phase], self._max_rows, self._fitting.get(kind, 2 * rows))
         if 2 * rows <= limit:
             self._caps[kind] = 2 * rows
         else:

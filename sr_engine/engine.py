@@ -31,7 +31,7 @@ from sr_engine.plan import canvas_of, plan_stages
 from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
 from sr_engine.runner import Model, Runner
 from sr_engine.scheduler import Scheduler
-from sr_engine.work import Kind, Phase, TileTask, Variant
+from sr_engine.work import Caps, Kind, Phase, TileTask, Variant
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class SREngine:
     ) -> None:
         self._clock = clock
         self._begin = begin
-        costs = Costs(limits)
+        self._costs = costs = Costs(limits)
         self.metrics = metrics or Metrics(PrometheusRecorder())
         self.runner = Runner(model, costs, self.metrics)
         self._scheduler = Scheduler(max_active, costs, max_active_pixels=max_active_pixels)
@@ -100,6 +100,11 @@ class SREngine:
                 raise
         self._accounts.open(request_id)
         self._queue(Job(request, plan, time.monotonic(), needs_s))
+
+    def limit(self, caps: Caps) -> None:
+        """Work by other caps from the next batch on; what is under way stays."""
+        self._scheduler.limit(caps.max_active, caps.max_active_pixels)
+        self._costs.limit(caps.max_batch_rows)
 
     def queue(self) -> list[QueuedEvent]:
         """Return where each waiting request stands, in the order in which they will be taken up."""

@@ -90,6 +90,7 @@ class Metrics:
     def __init__(self, recorder: Recorder) -> None:
         counter, gauge = forgiving(recorder.counter), forgiving(recorder.gauge)
         histogram = forgiving(recorder.histogram)
+        self._load = 0, 0.0
         self._waiting = gauge("nullscale_waiting_requests", "Requests that wait")
         self._work = gauge("nullscale_work_seconds", "Batched work of all requests that are here")
         self._busy = counter("nullscale_busy_seconds_total", "Time with work at hand")
@@ -112,6 +113,12 @@ class Metrics:
 
     def queue(self, waiting: int, work_s: float) -> None:
         """Take note of the present load."""
+        self._load = waiting, work_s
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Say the gauges again, for recorders that drop what has not been set for a while."""
+        waiting, work_s = self._load
         self._waiting(waiting)
         self._work(work_s)
 

@@ -42,10 +42,7 @@ class Scheduler:
         max_active_pixels: float = math.inf,
         lead: Lead = least_work_first,
     ) -> None:
-        if max_active < 1:
-            raise ValueError(f"max_active must be at least 1, not {max_active}")
-        self._max_active = max_active
-        self._max_active_pixels = max_active_pixels
+        self.limit(max_active, max_active_pixels)
         self._costs = costs
         self._lead = lead
         self._count = 0
@@ -56,6 +53,12 @@ class Scheduler:
         self._by_work: Heap = []
         self._by_deadline: Heap = []
         self._active: dict[str, Entry] = {}
+
+    def limit(self, max_active: int, max_active_pixels: float) -> None:
+        """Admit by other limits from now on; whoever is under way stays."""
+        if max_active < 1:
+            raise ValueError(f"max_active must be at least 1, not {max_active}")
+        self._max_active, self._max_active_pixels = max_active, max_active_pixels
 
     def add(
         self,
@@ -170,7 +173,7 @@ class Scheduler:
     def _next_admitted(self) -> Entry | None:
         """Return who is to become active now, if there is room for it."""
         free = self._max_active - len(self._active)
-        if free == 0:
+        if free <= 0:
             return None
         kept = free == 1 < self._max_active
         if not kept and self._admissions % OLDEST_EVERY == OLDEST_EVERY - 1:

@@ -1,9 +1,11 @@
 """A model that takes a GPU's time and does none of its work, for clusters without GPUs.
 
 The scheduler, the batches, their costs and the engine's thread are the real ones; the networks
-sleep for as long as the published figures say. Pictures are bicubic enlargements.
+sleep for as long as the published figures say. Pictures are enlarged by repeating pixels, which
+costs this machine next to nothing.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,8 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sr_engine.devices import DEVICES
-from sr_engine.errors import ModelLoadError
+from sr_engine.devices import PREFIX, Device, find_device
 from sr_engine.model import ModelInfo
 from sr_engine.operators import output_side
 from sr_engine.plan import plan_stages
@@ -22,31 +23,31 @@ from sr_engine.request import Consistency, UpscaleParams, UpscaleRequest, Upscal
 from sr_engine.runner import Model, Row
 from sr_engine.work import Kind, Phase, Variant
 
-PREFIX = "simulated:"
-
 
 class SimulatedModel:
-    """Sleeps through every batch; its rows are empty tiles that say their size in latent cells."""
+    """Sleeps through every batch; its rows are empty tiles that say their size in latent cells.
 
-    def __init__(self, name: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        if name not in DEVICES:
-            raise ModelLoadError(f"{PREFIX}{name}: unknown; there are {', '.join(DEVICES)}")
-        self._device = DEVICES[name]
+    Args:
+        name: of a device, with its options; see `find_device`.
+        sleep: and `clock` go together.
+
+    Raises:
+        ModelLoadError: there is no such device.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._device = find_device(name)
         self._sleep = sleep
-        self.info = ModelInfo(
-            name=f"{PREFIX}{name}",
-            native_px=8 * self._device.native,
-            vae_factor=8,
-            multiple_px=16,
-            latent_channels=16,
-            shift=3.0,
-            parameters=0,
-            memory_bytes=0,
-            device="cpu",
-            dtype="float32",
-            prompts=False,
-            draft=False,
-        )
+        self._clock = clock
+        self._free_s = -math.inf
+        sleep(self._device.load_s)
+        self.info = describe(name, self._device)
         self.defaults = UpscaleParams()
         self.empty_prompt = PromptEmbeddings(torch.zeros(1, 1), torch.zeros(1))
 
@@ -77,8 +78,32 @@ class SimulatedModel:
 
     def _work(self, phase: Phase, batch: Tensor) -> Tensor:
         rows, _, height, width = batch.shape
-        self._sleep(self._device.batch_s(Kind(phase, height, width), rows))
+        seconds = self._device.batch_s(Kind(phase, height, width), rows)
+        # A GPU goes on while its host prepares the next batch: a host that is late by less than a
+        # batch, as this one is after every sleep, does not hold it up.
+        now_s = self._clock()
+        started_s = self._free_s if now_s - self._free_s < seconds else now_s
+        self._free_s = started_s + seconds
+        self._sleep(self._free_s - now_s)
         return batch
+
+
+def describe(name: str, device: Device) -> ModelInfo:
+    """Return what the engine knows of a simulated model."""
+    return ModelInfo(
+        name=f"{PREFIX}{name}",
+        native_px=8 * device.native,
+        vae_factor=8,
+        multiple_px=16,
+        latent_channels=16,
+        shift=3.0,
+        parameters=0,
+        memory_bytes=0,
+        device="cpu",
+        dtype="float32",
+        prompts=False,
+        draft=False,
+    )
 
 
 class SimulatedRequest:
@@ -111,12 +136,12 @@ class SimulatedRequest:
         """Return none: nothing is decoded."""
 
     def result(self, arrived_s: float) -> UpscaleResult:
-        """Return the bicubic enlargement."""
+        """Return the enlargement."""
         height, width = (
             output_side(side, self.request.params.scale) for side in self.request.image.shape[:2]
         )
         small = Image.fromarray(self.request.image)
-        large = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC))
+        large = np.asarray(small.resize((width, height), Image.Resampling.NEAREST))
         return UpscaleResult(
             request_id=self.request.request_id,
             image=large,

@@ -36,6 +36,25 @@ class Kind(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Caps:
+    """How much an engine takes on at once; they may change while it works.
+
+    Attributes:
+        max_active: requests that may hold latents and pixels at once; the rest wait.
+        max_active_pixels: of output that those may have in all.
+        max_batch_rows: rows of a batch, whatever its phase; the engine's own limits hold besides.
+    """
+
+    max_active: int
+    max_active_pixels: int
+    max_batch_rows: int
+
+    def __post_init__(self) -> None:
+        if min(self.max_active, self.max_active_pixels, self.max_batch_rows) < 1:
+            raise ValueError(f"caps must be at least 1: {self}")
+
+
+@dataclass(frozen=True, slots=True)
 class TileLimits:
     """Longest sides of tiles in pixels, where memory is too short for a model's own tiles.
 

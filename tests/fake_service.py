@@ -1,6 +1,8 @@
 """The HTTP side over a fake replica, and pictures to send to it."""
 
+import contextlib
 import io
+from collections.abc import Coroutine
 from typing import Any
 
 import httpx
@@ -11,7 +13,13 @@ from PIL import Image
 
 from deployments.ingress import Ingress
 from deployments.jobs import Jobs
-from deployments.schemas import Access, JobSettings, Limits, ProblemDetails
+from deployments.schemas import (
+    Access,
+    IngressSettings,
+    JobSettings,
+    Limits,
+    ProblemDetails,
+)
 
 LIMITS = Limits(max_input_pixels=4096, max_output_pixels=65536, max_body_bytes=100_000)
 
@@ -25,16 +33,36 @@ def application(
     jobs: JobSettings | None = None,
     running: int = 1,
 ) -> FastAPI:
-    settings = jobs or JobSettings(timeout_s=30)
-    return Ingress(
+    settings = IngressSettings(limits=limits, access=access or Access())
+    return service(upscaler, settings, timeout_s, jobs, running)[1]
+
+
+def service(
+    upscaler: FakeUpscaler,
+    settings: IngressSettings,
+    timeout_s: float = 30.0,
+    jobs: JobSettings | None = None,
+    running: int = 1,
+) -> tuple[Ingress, FastAPI]:
+    job_settings = jobs or JobSettings(timeout_s=30)
+    ingress = Ingress(
         upscaler,
-        FakeJobs(Jobs(upscaler, settings, lambda: running, again_s=0.01)),
-        limits,
-        access or Access(),
+        FakeJobs(Jobs(upscaler, job_settings, lambda: running, again_s=0.01)),
         timeout_s,
-        settings.timeout_s,
+        job_settings.timeout_s,
         lambda: running,
-    ).__serve_build_asgi_app__()
+    )
+    app = ingress.__serve_build_asgi_app__()
+    # In the order in which Serve does it.
+    drive(ingress.reconfigure(settings.model_dump()))
+    return ingress, app
+
+
+def drive(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run to its end what waits for nothing, with or without an event loop around it."""
+    with contextlib.suppress(StopIteration):
+        coroutine.send(None)
+        raise AssertionError("it waits")
 
 
 def client(upscaler: FakeUpscaler, **options: Any) -> httpx.AsyncClient:

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from fake_service import client, problem, send
 from fake_upscaler import FakeUpscaler
+from starlette.requests import Request
 
 from deployments.access import Gate
-from deployments.keys import holder, read_keys
+from deployments.keys import KeyFile, holder, read_keys
+from deployments.problems import Problem
 from deployments.schemas import Access
 
 
@@ -79,12 +81,36 @@ async def test_without_a_key_there_is_nothing_but_probes(keys_file: str) -> None
 def test_a_service_without_keys_warns_at_its_start(
     keys_file: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Gate(Access(keys_file=keys_file))
+    Gate().change(Access(keys_file=keys_file))
     assert not caplog.records
-    Gate(Access())
+    Gate().change(Access())
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage().startswith("no keys_file is configured: anyone")
+
+
+def test_a_gate_is_shut_until_it_knows_whom_to_admit() -> None:
+    with pytest.raises(Problem, match="Authorization"):
+        Gate().identify(Request({"type": "http", "headers": []}))
+
+
+def test_keys_are_those_of_the_file_as_it_is(
+    keys_file: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = KeyFile(keys_file, look_every_s=0)
+    old = file.keys()
+    assert set(old) == {"ann", "bob"}
+    # As Kubernetes does, and most editors: another file under the same name.
+    new = Path(f"{keys_file}.new")
+    new.write_text(f"ann {'1' * 64}\ncarol {'2' * 64}\n")
+    new.rename(keys_file)
+    assert file.keys() == {"ann": "1" * 64, "carol": "2" * 64}
+    Path(keys_file).write_text("ann\n")
+    assert set(file.keys()) == set(file.keys()) == {"ann", "carol"}
+    (record,) = (record for record in caplog.records if record.levelname == "ERROR")
+    assert "the old keys stand" in record.getMessage()
+    Path(keys_file).unlink()
+    assert set(file.keys()) == {"ann", "carol"}
 
 
 async def test_a_job_is_its_key_holders(keys_file: str) -> None:

@@ -91,7 +91,7 @@ async def test_a_request_is_one_line_and_one_count(
     assert (record.__dict__["sent_bytes"], record.__dict__["received_bytes"]) == (5, 0)
     labels = {"route": "/v1/jobs/{job}", "method": "GET", "status": "200", "code": "ok"}
     assert service.value("http_requests_total", **labels) == 1
-    assert service.value("http_request_seconds_count", route="/v1/jobs/{job}") == 1
+    assert service.value("http_request_seconds_count", route="/v1/jobs/{job}", status="200") == 1
     assert service.value("http_in_flight") == 0
 
 
@@ -164,7 +164,7 @@ async def test_probes_that_succeed_are_not_logged(
 async def test_the_gauge_is_said_again_while_the_application_lives(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(access_log, "REFRESH_S", 0.001)
+    monkeypatch.setattr(access_log, "REPEAT_S", 0.001)
     times = 0
     several = asyncio.Event()
 

@@ -1,21 +1,24 @@
 """Both YAML files against Serve's own schema, key by key: Serve drops unknown keys in silence."""
 
 import copy
-from collections.abc import Iterator
+import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from pydantic import BaseModel, ValidationError
-from ray.runtime_env import RuntimeEnv
+from pydantic import ValidationError
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from ray.serve.schema import ServeDeploySchema
 
+from deployments import check_config
 from deployments.app import AppArgs, build_app
 from deployments.autoscaling import ByWork
+from deployments.check_config import findings, unknown_keys
+from deployments.schemas import IngressSettings
+from deployments.upscaler import UpscalerSettings
 from sr_engine.devices import DEVICES
 from sr_engine.plan import plan_stages
 from sr_engine.request import UpscaleParams, UpscaleRequest
@@ -38,35 +41,6 @@ def deployments(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {deployment["name"]: deployment for deployment in application["deployments"]}
 
 
-def unknown_keys(value: object, annotation: object, path: str = "") -> Iterator[str]:
-    """Paths of the keys in ``value`` that no pydantic model within ``annotation`` has."""
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from unknown_keys(item, annotation, f"{path}[{index}]")
-        return
-    models = list(models_in(annotation))
-    if not isinstance(value, dict) or not models:
-        return
-    known = {name: field for model in models for name, field in model.model_fields.items()}
-    for key, item in value.items():
-        here = f"{path}.{key}" if path else key
-        if key not in known:
-            yield here
-        elif key == "args":
-            yield from unknown_keys(item, AppArgs, here)
-        elif key == "runtime_env":
-            yield from (f"{here}.{name}" for name in set(item) - RuntimeEnv.known_fields)
-        else:
-            yield from unknown_keys(item, known[key].annotation, here)
-
-
-def models_in(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in get_args(annotation):
-        yield from models_in(part)
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_every_key_is_known(name: str) -> None:
     assert list(unknown_keys(load(name), ServeDeploySchema)) == []
@@ -80,8 +54,10 @@ def test_every_key_is_known(name: str) -> None:
         (("logging_config",), "level"),
         (("applications", 0), "route"),
         (("applications", 0, "args"), "models"),
-        (("applications", 0, "args", "limits"), "max_pixels"),
         (("applications", 0, "args", "jobs"), "keep"),
+        (("applications", 0, "deployments", 0, "user_config"), "take_job"),
+        (("applications", 0, "deployments", 0, "user_config", "limits"), "max_pixels"),
+        (("applications", 0, "deployments", 2, "user_config"), "max_activ"),
         (("applications", 0, "deployments", 2), "max_ongoing_request"),
         (("applications", 0, "deployments", 2, "autoscaling_config"), "max_replica"),
         (("applications", 0, "deployments", 2, "ray_actor_options"), "num_gpu"),
@@ -109,71 +85,156 @@ def test_every_value_is_valid(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_slots_and_deadlines_fit(name: str) -> None:
-    config = load(name)
-    args = AppArgs.model_validate(config["applications"][0]["args"])
-    upscaler, ingress = deployments(config)["Upscaler"], deployments(config)["Ingress"]
-    assert upscaler["max_ongoing_requests"] > args.max_active
-    assert upscaler["max_queued_requests"] > 0
-    assert ingress["max_ongoing_requests"] > upscaler["max_ongoing_requests"]
-    assert args.jobs.max_running < upscaler["max_queued_requests"]
-    jobs = deployments(config)["Jobs"]
-    assert (
-        jobs.get("autoscaling_config", {"max_replicas": jobs.get("num_replicas")})["max_replicas"]
-        == 1
-    )
-    # It would cut event streams, and leave the GPU busy.
-    assert "request_timeout_s" not in config["http_options"]
+def test_every_setting_of_a_running_replica_stands_in_one_place(name: str) -> None:
+    args = set(AppArgs.model_fields)
+    assert not args & {*IngressSettings.model_fields, *UpscalerSettings.model_fields}
+    for deployment in ("Ingress", "Upscaler"):
+        assert deployments(load(name))[deployment]["user_config"]
+    assert "user_config" not in deployments(load(name))["Jobs"]
 
 
-def test_production_uses_whole_gpus_and_drains() -> None:
+def test_production_has_nothing_to_mend() -> None:
+    assert findings(load("serve_config.yaml")) == []
+
+
+def test_a_laptops_upgrade_does_not_wait_for_long_pictures() -> None:
+    # On purpose, so that Ctrl-C is quick; and that is all.
+    found = findings(load("serve_config.cpu.yaml"))
+    assert [text.split(" must ")[0] for text in found] == [
+        "nullscale: Ingress: graceful_shutdown_timeout_s",
+        "nullscale: Upscaler: graceful_shutdown_timeout_s",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "said"),
+    [
+        ("Ingress.graceful_shutdown_timeout_s", 600, "Ingress: graceful_shutdown_timeout_s must"),
+        ("Upscaler.graceful_shutdown_timeout_s", 600, "Upscaler: graceful_shutdown_timeout_s must"),
+        ("args.heartbeat_limit_s", 595, "heartbeat_limit_s and health_check_period_s"),
+        ("Upscaler.health_check_period_s", 490, "heartbeat_limit_s and health_check_period_s"),
+        ("Ingress.user_config.limits.max_wait_s", 601, "limits.max_wait_s must"),
+        ("Ingress.user_config.limits.body_timeout_s", 600, "limits.body_timeout_s must"),
+        ("args.jobs.timeout_s", 599, "jobs.timeout_s must"),
+        ("http_options.request_timeout_s", 60, "http_options.request_timeout_s cuts"),
+        ("Upscaler.max_ongoing_requests", 8, "Upscaler: max_ongoing_requests must"),
+        ("Upscaler.user_config.max_active", 3, "Upscaler: max_ongoing_requests must"),
+        ("Upscaler.max_queued_requests", -1, "Upscaler: max_queued_requests must be set"),
+        ("Upscaler.max_queued_requests", 40, "Upscaler: max_queued_requests, times"),
+        ("Ingress.max_ongoing_requests", 272, "Ingress: max_ongoing_requests must"),
+        ("args.jobs.max_running", 256, "jobs.max_running must"),
+        ("Ingress.user_config.limits.max_body_bytes", 2**25 + 1, "limits.max_body_bytes is above"),
+        ("Ingress.user_config.limits.max_bodies_bytes", 2**24, "limits.max_bodies_bytes must"),
+        ("args.jobs.max_bytes", 2**27, "jobs.max_bytes has no room"),
+        ("Jobs.autoscaling_config.max_replicas", 2, "Jobs: there must be one"),
+        ("policy.shrink_delay_s", 60, "autoscaling_policy: shrink_delay_s must"),
+        ("policy.sleep_delay_s", 119, "autoscaling_policy: sleep_delay_s must"),
+        ("policy.target_wait_s", 61, "autoscaling_policy: target_wait_s must"),
+        ("policy.recover_s", 61, "autoscaling_policy: start_s and recover_s"),
+        ("policy.utilisation", 2, "autoscaling_policy: utilisation must"),
+        ("policy.utilization", 0.8, "autoscaling_policy: "),
+        ("Upscaler.autoscaling_config.upscale_delay_s", 5, "Upscaler: upscale_delay_s and"),
+        ("Upscaler.autoscaling_config.min_replicas", 0, "cold_start_s must be set"),
+        ("args.cold_start_s", 60, "cold_start_s must be set"),
+        ("Jobs.autoscaling_config", None, "Jobs: without an autoscaling_config"),
+        ("Ingress.autoscaling_config.look_back_period_s", 30, "Ingress: metrics_interval_s must"),
+        ("Jobs.max_surge_percent", 100, "Jobs: max_surge_percent must"),
+        ("Upscaler.ray_actor_options.num_gpus", 0.5, "Upscaler: num_gpus must"),
+        ("args.model", None, "args: model: "),
+        ("Upscaler.user_config.max_active", 0, "Upscaler.user_config: max_active: "),
+        ("Ingress.user_config.take_jobs", [], "Ingress.user_config: take_jobs: "),
+    ],
+)
+def test_what_does_not_agree_is_said(where: str, value: object, said: str) -> None:
+    config = load("serve_config.yaml")
+    first, *steps = where.split(".")
+    application = config["applications"][0]
+    known = {
+        "args": application["args"],
+        "policy": application["autoscaling_policy"]["policy_kwargs"],
+    }
+    node: Any = {**known, **config, **deployments(config)}[first]
+    for step in steps[:-1]:
+        node = node[step]
+    node[steps[-1]] = value
+    (found,) = findings(config)
+    assert found.startswith(f"nullscale: {said}")
+
+
+def test_targets_of_autoscaling_are_within_what_a_replica_takes() -> None:
+    config = load("serve_config.yaml")
+    for name in ("Ingress", "Upscaler"):
+        part = deployments(config)[name]
+        # Half a replica's places at most, whatever else decides.
+        part["autoscaling_config"]["target_ongoing_requests"] = part["max_ongoing_requests"]
+    assert [text.split(" must ")[0] for text in findings(config)] == [
+        "nullscale: Ingress: target_ongoing_requests",
+        "nullscale: Upscaler: target_ongoing_requests",
+    ]
+
+
+def test_a_deployment_that_is_not_there_is_missed() -> None:
+    config = load("serve_config.yaml")
+    del config["applications"][0]["deployments"][1]
+    (found,) = findings(config)
+    assert found.startswith("nullscale: Jobs: no such deployment")
+
+
+def test_the_proxys_limit_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NULLSCALE_MAX_BODY_BYTES", str(2**24))
+    (found,) = findings(load("serve_config.yaml"))
+    assert found.startswith("nullscale: limits.max_body_bytes is above NULLSCALE_MAX_BODY_BYTES")
+
+
+def test_the_command_says_so_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = load("serve_config.yaml")
+    deployments(config)["Upscaler"]["max_replica"] = 3
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    for file, status in ((tmp_path / "own.yaml", 1), (ROOT / "serve_config.yaml", 0)):
+        monkeypatch.setattr(sys, "argv", ["check_config", str(file)])
+        with pytest.raises(SystemExit) as exit_:
+            check_config.main()
+        assert exit_.value.code == status
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("[0].deployments[2].max_replica: nobody knows this key")
+
+
+def test_production_uses_a_gpu_a_replica_and_grows() -> None:
     config = load("serve_config.yaml")
     args = AppArgs.model_validate(config["applications"][0]["args"])
     assert args.model == "stabilityai/stable-diffusion-3.5-medium"
     assert deployments(config)["Upscaler"]["ray_actor_options"]["num_gpus"] == 1
     for deployment in deployments(config).values():
         if deployment["name"] != "Jobs":
-            assert deployment["graceful_shutdown_timeout_s"] > args.upscale_timeout_s
+            # A new one starts before an old one stops.
+            assert deployment["max_surge_percent"] > 0
             assert deployment["autoscaling_config"]["max_replicas"] > 1
 
 
-def test_autoscaling_settings_agree() -> None:
-    config = load("serve_config.yaml")
-    (application,) = config["applications"]
-    args = AppArgs.model_validate(application["args"])
+def test_every_number_of_the_policy_stands_in_the_file() -> None:
+    (application,) = load("serve_config.yaml")["applications"]
     policy = AutoscalingPolicy(**application["autoscaling_policy"])
     assert policy.get_policy() is ByWork
-    given = policy.policy_kwargs
-    settings = ByWork(**given).settings
-    assert asdict(settings) == given, "every number stands in the file, with its reason"
-    assert settings.shrink_delay_s > settings.start_s
-    assert settings.sleep_delay_s > settings.shrink_delay_s
-    # It grows long before clients are refused, and what they wait for a start is no refusal.
-    assert settings.target_wait_s < args.limits.max_wait_s / 2
-    assert settings.start_s + settings.recover_s < args.limits.max_wait_s
+    assert asdict(ByWork(**policy.policy_kwargs).settings) == policy.policy_kwargs
 
-    scaling = {name: each["autoscaling_config"] for name, each in deployments(config).items()}
-    assert set(scaling) == {"Ingress", "Jobs", "Upscaler"}, "without one, nobody hears of it"
-    for each in scaling.values():
-        assert each["min_replicas"] <= each["max_replicas"]
-        assert each["metrics_interval_s"] <= 1 and each["look_back_period_s"] <= 2
-    upscaler = scaling["Upscaler"]
-    assert upscaler["upscale_delay_s"] == upscaler["downscale_delay_s"] == 0
-    assert (args.cold_start_s is not None) == (upscaler["min_replicas"] == 0)
 
-    # The number of waiting requests is no limit before the wait is.
-    plan = plan_stages(
-        UpscaleRequest(
-            request_id="1",
-            image=np.eye(256, dtype=np.uint8)[..., None].repeat(3, 2),
-            params=UpscaleParams(),
-        ),
-        SimulatedModel("sd3.5-medium-h100").info,
+def test_the_number_of_waiting_requests_is_no_limit_before_the_wait_is() -> None:
+    config = load("serve_config.yaml")
+    settings = ByWork(**config["applications"][0]["autoscaling_policy"]["policy_kwargs"]).settings
+    request = UpscaleRequest(
+        request_id="1",
+        image=np.eye(256, dtype=np.uint8)[..., None].repeat(3, 2),
+        params=UpscaleParams(),
     )
-    picture_s = DEVICES["sd3.5-medium-h100"].plan_s(plan)
-    together = upscaler["max_replicas"] * settings.target_wait_s / picture_s
-    each = together / scaling["Ingress"]["min_replicas"]
-    assert deployments(config)["Upscaler"]["max_queued_requests"] > each
+    name = "sd3.5-medium-h100"
+    picture_s = DEVICES[name].plan_s(plan_stages(request, SimulatedModel(name).info))
+    upscaler, ingress = deployments(config)["Upscaler"], deployments(config)["Ingress"]
+    most = upscaler["autoscaling_config"]["max_replicas"]
+    fewest = ingress["autoscaling_config"]["min_replicas"]
+    within_target = most * settings.target_wait_s / picture_s
+    assert upscaler["max_queued_requests"] * fewest > within_target
 
 
 @pytest.mark.parametrize("typo", [{"target_wait": 10}, {"target_wait_s": 10, "utilization": 0.8}])
@@ -194,6 +255,6 @@ def test_the_laptops_file_fits_two_cores_and_stays_on_loopback() -> None:
 def test_the_builders_argument_is_validated() -> None:
     # Serve reads the annotation; were it a string, it would hand over a plain dict.
     assert build_app.__annotations__["args"] is AppArgs
-    for wrong in ({}, {"model": "bundled", "modle": 1}, {"model": "x", "limits": {"pixels": 1}}):
+    for wrong in ({}, {"model": "bundled", "modle": 1}, {"model": "x", "jobs": {"pixels": 1}}):
         with pytest.raises(ValidationError):
             AppArgs.model_validate(wrong)

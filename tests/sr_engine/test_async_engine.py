@@ -17,7 +17,7 @@ from sr_engine.engine import SREngine
 from sr_engine.errors import EngineDead, EngineDraining, EngineError
 from sr_engine.events import Progress, QueuedEvent, StepEvent
 from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
-from sr_engine.work import Variant
+from sr_engine.work import Caps, Variant
 
 
 class Gated(FakeModel):
@@ -186,3 +186,26 @@ def test_close_ends_the_thread() -> None:
     engine.close()
     assert not thread.is_alive()
     assert torch.is_inference_mode_enabled() is False
+
+
+async def test_other_caps_reach_the_thread_and_let_those_who_wait_in() -> None:
+    model = Gated()
+    engine = AsyncSREngine(SREngine(model, max_active=1))
+    first = asyncio.create_task(engine.upscale(request("a")))
+    await asyncio.to_thread(model.reached.wait, 10)
+    others = [asyncio.create_task(collect(engine, request(name))) for name in "bc"]
+    await asyncio.sleep(0.05)
+    engine.limit(Caps(max_active=4, max_active_pixels=2**20, max_batch_rows=1))
+    model.gate.set()
+    events = [*(await others[0]), *(await others[1])]
+    assert sum(isinstance(event, UpscaleResult) for event in events) == 2
+    await first
+    # Tiles of all three were at hand together, and still none shared a batch.
+    assert {rows for _, rows in model.calls} == {1}
+    engine.close()
+
+
+@pytest.mark.parametrize("bad", [(0, 1, 1), (1, 0, 1), (1, 1, 0)])
+def test_caps_leave_room_for_one(bad: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        Caps(*bad)

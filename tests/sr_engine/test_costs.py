@@ -80,3 +80,27 @@ def test_unseen_sizes_and_shapes_are_scaled_from_seen_ones() -> None:
     assert costs.batch_s(KIND, 6) == 9
     assert costs.batch_s(Kind(Phase.DENOISE, 8, 16), 2) == pytest.approx(1.5)
     assert costs.batch_s(Kind(Phase.DECODE, 8, 16), 1) > 0
+
+
+def test_a_limit_on_rows_can_be_set_and_taken_back() -> None:
+    costs = trained(lambda rows: 1 + 0.1 * rows)
+    costs.limit(3)
+    assert costs.cap(KIND) == 3
+    for _ in range(2000):
+        costs.observe(KIND, costs.cap(KIND), 1.3)
+    assert costs.cap(KIND) == 3
+    costs.limit(16)
+    # No more than the phase's own limit, nor than it had found to pay.
+    assert costs.cap(KIND) == 8
+
+
+def test_an_engine_that_began_under_a_limit_outgrows_it() -> None:
+    costs = Costs(LIMITS)
+    costs.limit(2)
+    for _ in range(40):
+        costs.observe(KIND, costs.cap(KIND), 1 + 0.1 * costs.cap(KIND))
+    assert costs.cap(KIND) == 2
+    costs.limit(16)
+    for _ in range(2000):
+        costs.observe(KIND, costs.cap(KIND), 1 + 0.1 * costs.cap(KIND))
+    assert costs.cap(KIND) == 8

@@ -1,5 +1,6 @@
 """Batches hold like rows, the least work leads, and nobody is left behind or served twice."""
 
+import math
 from collections import Counter
 
 import pytest
@@ -247,3 +248,19 @@ def test_no_longer_request_leads_twice_in_a_row_while_a_shorter_one_is_ready() -
         led_long = led_long + 1 if tasks[0].request_id == "l" and ready_short else 0
         assert led_long < 2
         finish(made, tasks)
+
+
+def test_fewer_places_let_those_under_way_end_first() -> None:
+    made = scheduler(max_active=3, a=stages(1), b=stages(1), c=stages(1), d=stages(1))
+    # The last place is for one of less work than all others.
+    assert len(made.admit()) == 2
+    made.limit(1, math.inf)
+    assert made.admit() == []
+    assert len(made.queue()) == 2
+    first, second = made.next_batch()
+    finish(made, [first])
+    assert made.admit() == []
+    finish(made, [second])
+    assert len(made.admit()) == 1
+    made.limit(3, math.inf)
+    assert len(made.admit()) == 1

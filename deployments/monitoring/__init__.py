@@ -1,0 +1,1 @@
+"""What operators see: a Grafana dashboard, alert rules and a configuration for Prometheus."""

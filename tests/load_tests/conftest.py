@@ -1,0 +1,3 @@
+from serve_quietly import parents, ray
+
+__all__ = ["parents", "ray"]
