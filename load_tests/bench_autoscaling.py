@@ -42,8 +42,9 @@ START_S = 60.0
 OURS = Policy().settings
 GRID = {
     "target_ongoing_requests": (1, 2, 3, 4, 6),
-    "look_back_period_s": (2, 10, 30),
-    "upscale_delay_s": (0, 10),
+    "look_back_period_s": (2, 10),
+    # Any delay would only add to the time over the target.
+    "upscale_delay_s": (0,),
     "downscale_delay_s": (60, 120, 300),
 }
 
