@@ -113,7 +113,7 @@ def _of_bytes(whole: Whole) -> Iterator[str]:
 def _of_replicas(whole: Whole) -> Iterator[str]:
     jobs, upscaler = whole.parts["Jobs"], whole.parts["Upscaler"]
     if not _fewest(jobs) == _most(jobs) == 1:
-        yield "Jobs: there must be one replica: each would know its own jobs only"
+        yield "Jobs: its replicas must be 1: each replica would know its own jobs only"
     if jobs.get("max_surge_percent", 0):
         yield "Jobs: max_surge_percent must be 0: two at a time would know their own jobs only"
     gpus = upscaler.get("ray_actor_options", {}).get("num_gpus") or 0

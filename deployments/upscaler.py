@@ -33,7 +33,8 @@ class UpscalerArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(
-        description='"bundled", a folder, a hub id (gated ones need $HF_TOKEN) or simulated:DEVICE'
+        description='"bundled", a folder, a hub id (gated ones need $HF_TOKEN) or '
+        "simulated:DEVICE, with its options as in simulated:sd3.5-medium-h100?slow=5&load_s=60"
     )
     device: str = Field(
         default="auto", description="cpu or cuda; auto takes CUDA where there is one"

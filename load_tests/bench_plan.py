@@ -96,11 +96,11 @@ class Expected:
     times: dict[str, float]
 
 
-def expect(service: Service, gpus: int, load: float, requests: int) -> Expected:
-    """Foresee what so many GPUs make of a share of what they can do."""
+def expect(service: Service, gpus: int, load: float, requests: int, loads: int = LOADS) -> Expected:
+    """Foresee what so many GPUs make of a share of what they can do, of several random loads."""
     full = gpus / busy_s_each(drawn(service, 1.0, requests, seed=0), service)
-    loads = [drawn(service, load * full, requests, seed) for seed in range(1, LOADS + 1)]
-    return Expected(full, load * full, foreseen(loads, gpus, service))
+    given = [drawn(service, load * full, requests, seed) for seed in range(1, loads + 1)]
+    return Expected(full, load * full, foreseen(given, gpus, service))
 
 
 async def measure(

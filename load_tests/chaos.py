@@ -87,17 +87,22 @@ async def under_load(
         rate: requests a second; they do not wait for each other.
         strike: causes the fault, the first time after a fifth of `every_s`.
     """
-    rng = random.Random(0)
     faults = asyncio.create_task(_strikes(strike, every_s)) if strike else None
-    end_s, sent = time.monotonic() + seconds, []
-    while time.monotonic() < end_s:
-        sent.append(asyncio.create_task(_answer(http, known, rng.choice(SEEDS))))
-        await asyncio.sleep(rng.expovariate(rate))
+    end_s = time.monotonic() + seconds
+    sent = await _sent(http, known, rate, lambda: time.monotonic() < end_s)
     if faults:
         faults.cancel()
         await asyncio.gather(faults, return_exceptions=True)
         if faults.done() and not faults.cancelled() and (err := faults.exception()):
             raise err
+    return list(await asyncio.gather(*sent))
+
+
+async def load_until(
+    done: asyncio.Event, http: httpx.AsyncClient, known: dict[int, np.ndarray], *, rate: float
+) -> list[Answer]:
+    """Send requests until something is done, and wait for all of them."""
+    sent = await _sent(http, known, rate, lambda: not done.is_set())
     return list(await asyncio.gather(*sent))
 
 
@@ -146,6 +151,16 @@ async def _answer(http: httpx.AsyncClient, known: dict[int, np.ndarray], seed: i
         and float(np.abs(found - known[seed]).mean()) < TOLERANCE
     )
     return Answer(seconds, "200", wrong=not right)
+
+
+async def _sent(
+    http: httpx.AsyncClient, known: dict[int, np.ndarray], rate: float, more: Callable[[], bool]
+) -> list[asyncio.Task[Answer]]:
+    rng, sent = random.Random(0), []
+    while more():
+        sent.append(asyncio.create_task(_answer(http, known, rng.choice(SEEDS))))
+        await asyncio.sleep(rng.expovariate(rate))
+    return sent
 
 
 async def _strikes(strike: Strike, every_s: float) -> None:

@@ -136,9 +136,14 @@ def wait_until_healthy(timeout_s: float = START_S) -> None:
         if application is not None and application.status == "DEPLOY_FAILED":
             raise RuntimeError(f"the service does not start: {application}")
         deployments = application.deployments.values() if application else []
-        if deployments and all(
-            deployment.status == "HEALTHY" and set(deployment.replica_states) == {"RUNNING"}
-            for deployment in deployments
+        # With other arguments an application is built first, its old replicas in good health.
+        if (
+            application
+            and application.status == "RUNNING"
+            and all(
+                deployment.status == "HEALTHY" and set(deployment.replica_states) == {"RUNNING"}
+                for deployment in deployments
+            )
         ):
             return
         time.sleep(0.5)

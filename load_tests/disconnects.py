@@ -25,22 +25,15 @@ import argparse
 import asyncio
 import json
 import random
-import time
-import uuid
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from typing import Any
-from urllib.parse import urlsplit
 
-import httpx
+import measurements
 import numpy as np
-import psutil
 import ray
-from cluster import APP, CONTROLLER, INGRESS, UPSCALER, processes, service
-from pictures import photo
+from clients import EVERY, LEAVING, Form, Left, Work, connect, fetched, served
+from cluster import APP, service
+from holdings import holdings
 from ray import serve
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from watched_app import Batch
@@ -56,109 +49,9 @@ ARGS = {
     "limits": {"max_wait_s": 1e6},
     "jobs": {"timeout_s": 1e6, "max_unfinished_a_key": 256},
 }
-KINDS = {
-    "proxy": "ray::ProxyActor",
-    "ingress": INGRESS,
-    "jobs": f"ray::ServeReplica:{APP}:Jobs",
-    "upscaler": UPSCALER,
-    "controller": CONTROLLER,
-}
 AT_ONCE = 20
 SETTLE_S = 3.0
 IDLE_S = 20.0  # one picture that stayed would take longer
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is asked for: a square picture and the steps to take; by default, without an end."""
-
-    steps: int = 1000
-    side_px: int = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A client that has gone: its request's id, and when, in Unix time."""
-
-    request_id: str
-    at_s: float
-    answered: bool = False
-    went_on: bool = False
-
-
-async def sync(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
-    """Ask for a picture and close the connection before it can come."""
-    request_id = uuid.uuid4().hex
-    asking = asyncio.create_task(_post(http, request_id, work))
-    await asyncio.wait([asking], timeout=stays_s)
-    left_s, answered = time.time(), asking.done()
-    asking.cancel()
-    with suppress(asyncio.CancelledError):
-        await asking
-    return Left(request_id, left_s, answered)
-
-
-async def job(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
-    """Make a job of a picture and cancel it."""
-    request_id = uuid.uuid4().hex
-    url = await _submit(http, request_id, work)
-    await asyncio.sleep(stays_s)
-    left_s = time.time()
-    ended = (await http.delete(url)).raise_for_status().json()["status"] != "cancelled"
-    return Left(request_id, left_s, answered=ended)
-
-
-async def stream(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
-    """Make a job of a picture, follow its events for a while, go; much later, cancel it."""
-    request_id = uuid.uuid4().hex
-    url = await _submit(http, request_id, work)
-    reading = asyncio.create_task(_read(http, f"{url}/events"))
-    await asyncio.wait([reading], timeout=stays_s / 2)
-    reading.cancel()
-    with suppress(asyncio.CancelledError):
-        await reading
-    await asyncio.sleep(stays_s / 2)
-    state = (await http.get(url)).raise_for_status().json()["status"]
-    left_s = time.time()
-    ended = (await http.delete(url)).raise_for_status().json()["status"] != "cancelled"
-    return Left(request_id, left_s, answered=ended, went_on=state in ("queued", "running"))
-
-
-async def upload(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
-    """Break off in the middle of the body."""
-    request_id = uuid.uuid4().hex
-    request = http.build_request("POST", "/v1/upscale", **_form(request_id, work))
-    body = await request.aread()
-    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-    where = urlsplit(str(http.base_url))
-    _, writer = await asyncio.open_connection(where.hostname, where.port)
-    writer.write(f"POST /v1/upscale HTTP/1.1\r\n{head}\r\n".encode() + body[: len(body) // 2])
-    await writer.drain()
-    await asyncio.sleep(stays_s)
-    writer.transport.abort()
-    return Left(request_id, time.time())
-
-
-async def served(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
-    """Wait for the picture."""
-    request_id = uuid.uuid4().hex
-    (await _post(http, request_id, work)).raise_for_status()
-    return Left(request_id, time.time(), answered=True)
-
-
-async def fetched(http: httpx.AsyncClient, stays_s: float, work: Work) -> Left:
-    """Make a job of a picture, follow it to its end, fetch the picture."""
-    request_id = uuid.uuid4().hex
-    url = await _submit(http, request_id, work)
-    await _read(http, f"{url}/events")
-    (await http.get(f"{url}/result")).raise_for_status()
-    (await http.delete(url)).raise_for_status()
-    return Left(request_id, time.time(), answered=True)
-
-
-Form = Callable[[httpx.AsyncClient, float, Work], Awaitable[Left]]
-LEAVING: dict[str, Form] = {"sync": sync, "job": job, "stream": stream}
-EVERY: tuple[Form, ...] = (sync, job, stream, upload, served, fetched)
 
 
 async def leave(
@@ -166,7 +59,7 @@ async def leave(
 ) -> list[Left]:
     """Let clients come at once and leave at random within ``seconds``; wait for the engine."""
     work, rng = work or Work(), random.Random(0)
-    async with _client(url) as http:
+    async with connect(url) as http:
         left = await asyncio.gather(
             *(form(http, rng.uniform(0, seconds), work) for _ in range(clients))
         )
@@ -185,7 +78,7 @@ async def mix(url: str, count: int, seed: int = 0) -> None:
         async with slots:
             await form(http, stays_s, work)
 
-    async with _client(url) as http, asyncio.TaskGroup() as group:
+    async with connect(url) as http, asyncio.TaskGroup() as group:
         for number in range(count):
             form = EVERY[number % len(EVERY)]
             # Those that are waited for take less than those that are left.
@@ -212,11 +105,9 @@ async def ask(deployment: str, method: str) -> Any:
     return await getattr(handle, method).remote()
 
 
-async def census() -> dict[str, dict[str, int]]:
+async def census() -> dict[str, dict[str, float]]:
     """What each kind of process holds, its processes together, and Ray's object store."""
-    found = {kind: _holdings(processes(title)) for kind, title in KINDS.items()}
-    children = psutil.Process().children(recursive=True)
-    found["raylet"] = _holdings([process for process in children if process.name() == "raylet"])
+    found = holdings()
     for kind in ("ingress", "jobs", "upscaler"):
         found[kind]["tasks"] = await ask(kind.capitalize(), "tasks")
     # References that were collected just now are given back behind the answer.
@@ -293,52 +184,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=15, help="within which they leave")
     parser.add_argument("--side-px", type=int, default=512, help="of the first part's pictures")
     parser.add_argument("--requests", type=int, default=1000, help="of the second part")
+    measurements.add_option(parser)
     args = parser.parse_args()
     with service(ARGS, upscalers=1, ingresses=2, import_path=IMPORT_PATH) as url:
-        print(json.dumps(asyncio.run(measure(url, args))))
-
-
-def _client(url: str) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx.AsyncClient(base_url=url, timeout=300, limits=limits)
-
-
-@cache
-def _photo(side_px: int) -> bytes:
-    return photo(side_px, side_px)
-
-
-def _form(request_id: str, work: Work) -> dict[str, Any]:
-    return {
-        "files": {"image": ("a.png", _photo(work.side_px))},
-        "data": {"num_inference_steps": str(work.steps), "seed": "1"},
-        "headers": {"X-Request-Id": request_id},
-    }
-
-
-async def _post(http: httpx.AsyncClient, request_id: str, work: Work) -> httpx.Response:
-    return await http.post("/v1/upscale", **_form(request_id, work))
-
-
-async def _submit(http: httpx.AsyncClient, request_id: str, work: Work) -> str:
-    form = _form(request_id, work)
-    form["data"]["async"] = "true"
-    response = (await http.post("/v1/upscale", **form)).raise_for_status()
-    return str(response.headers["location"])
-
-
-async def _read(http: httpx.AsyncClient, url: str) -> None:
-    async with http.stream("GET", url) as response:
-        async for _ in response.aiter_bytes():
-            pass
-
-
-def _holdings(found: list[psutil.Process]) -> dict[str, int]:
-    return {
-        "threads": sum(process.num_threads() for process in found),
-        "files": sum(process.num_fds() for process in found),
-        "memory_mb": sum(process.memory_full_info().uss for process in found) // 2**20,
-    }
+        figures = asyncio.run(measure(url, args))
+    if args.save:
+        measurements.save("disconnects", figures)
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import measurements
+
 HERE = Path(__file__).resolve().parent
 HOOKS = "fuzz_hooks"
 ARGS = {
@@ -45,14 +47,16 @@ def main() -> None:
     parser.add_argument("url", nargs="?")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--seed", type=int, default=0)
+    measurements.add_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, address(args.url) as url:
         report = Path(folder) / "events.ndjson"
         code = fuzz(url, args.minutes, args.seed, report)
         statuses = answers(report)
-    print(
-        json.dumps({"requests": sum(statuses.values()), "statuses": statuses, "failed": code != 0})
-    )
+    figures = {"requests": sum(statuses.values()), "statuses": statuses, "failed": code != 0}
+    if args.save:
+        measurements.save("fuzz_api", figures)
+    print(json.dumps(figures))
     sys.exit(code)
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import measurements
 import numpy as np
 import psutil
 from cluster import REPLICA, processes, serve_logs, service
@@ -180,9 +181,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--times", type=float, default=3)
     parser.add_argument("--steps", type=int, default=12)
+    measurements.add_option(parser)
     args = parser.parse_args()
     with service(ARGS, upscalers=1, ingresses=1) as url:
         figures = asyncio.run(measure(url, args))
+    if args.save:
+        measurements.save("overload", figures)
     print(json.dumps(figures), flush=True)
     sys.exit("; ".join(misses(figures)) or 0)
 

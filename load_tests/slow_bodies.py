@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import measurements
 import numpy as np
 from cluster import service
 from pictures import photo
@@ -135,12 +136,15 @@ def main() -> None:
     parser.add_argument("--every-s", type=float, default=1, help="between two bytes of a body")
     parser.add_argument("--body-timeout-s", type=float, default=20)
     parser.add_argument("--rounds", type=int, default=6)
+    measurements.add_option(parser)
     args = parser.parse_args()
     # A crowd that comes at once is a burst of requests, of which none shall be refused here.
     limits = {"body_timeout_s": args.body_timeout_s, "max_wait_s": 3600}
     given = ARGS | {"limits": limits}
     with service(given, upscalers=1, ingresses=1, import_path=IMPORT_PATH) as url:
         figures = asyncio.run(measure(url, args))
+    if args.save:
+        measurements.save("slow_bodies", figures)
     print(json.dumps(figures), flush=True)
     sys.exit("; ".join(misses(figures)) or 0)
 

@@ -74,8 +74,8 @@ def plan(
     console = Console()
     console.print(_table(predictions, enough))
     if target_p95 is not None:
-        verdict = f"{enough} GPUs meet" if enough else "none of these counts meets"
-        console.print(f"{verdict} a 95th percentile of {target_p95:g} s.")
+        verdict = f"needs {enough} GPUs" if enough else "is met by none of these"
+        console.print(f"A 95th percentile of {target_p95:g} s {verdict}.")
     console.print(ASSUMPTIONS)
 
 

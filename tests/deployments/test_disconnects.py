@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from clients import EVERY, LEAVING
 from cluster import service
-from disconnects import ARGS, EVERY, IMPORT_PATH, LEAVING, ask, census, leave, mix
+from disconnects import ARGS, IMPORT_PATH, ask, census, leave, mix
 from marks import CLUSTER
 
 pytestmark = CLUSTER

@@ -5,12 +5,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
-import yaml
 from asgi import Answer, exchange, scope_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -374,10 +372,3 @@ def test_a_client_that_writes_before_it_reads_gets_its_refusal() -> None:
         finally:
             server.should_exit = True
             thread.join()
-
-
-@pytest.mark.parametrize("name", ["serve_config.yaml", "serve_config.cpu.yaml"])
-def test_the_proxys_limit_is_no_smaller_than_the_applications(name: str) -> None:
-    config = yaml.safe_load((Path(__file__).parents[2] / name).read_text())
-    (application,) = config["applications"]
-    assert application["args"]["limits"]["max_body_bytes"] <= proxy.DEFAULT_MAX_BODY_BYTES

@@ -126,7 +126,7 @@ def test_a_laptops_upgrade_does_not_wait_for_long_pictures() -> None:
         ("Ingress.user_config.limits.max_body_bytes", 2**25 + 1, "limits.max_body_bytes is above"),
         ("Ingress.user_config.limits.max_bodies_bytes", 2**24, "limits.max_bodies_bytes must"),
         ("args.jobs.max_bytes", 2**27, "jobs.max_bytes has no room"),
-        ("Jobs.autoscaling_config.max_replicas", 2, "Jobs: there must be one"),
+        ("Jobs.autoscaling_config.max_replicas", 2, "Jobs: its replicas must"),
         ("policy.shrink_delay_s", 60, "autoscaling_policy: shrink_delay_s must"),
         ("policy.sleep_delay_s", 119, "autoscaling_policy: sleep_delay_s must"),
         ("policy.target_wait_s", 61, "autoscaling_policy: target_wait_s must"),

@@ -84,7 +84,7 @@ def test_the_command_names_the_smallest_count_that_will_do() -> None:
     assert [row["gpus"] for row in found["gpus"]] == [1, 2, 3]
     assert found["enough_gpus"] == 2
     code, output = call(*load, "--target-p95", "0.01")
-    assert code == 0 and "grows" in output and "none of these" in output
+    assert code == 0 and "grows" in output and "is met by none" in output
     assert "Simulated" in output
 
 

@@ -1,0 +1,44 @@
+"""The page on load is what the kept figures say, and changes when they do."""
+
+import copy
+import json
+from pathlib import Path
+
+import measurements
+import pytest
+import report
+
+KEPT = measurements.load()
+
+
+def test_the_page_is_made_of_the_figures_that_are_kept() -> None:
+    assert report.PAGE.read_text() == report.render(KEPT)
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_each_of_them_is_on_the_page(name: str) -> None:
+    assert f"python load_tests/{name}.py" in report.render(KEPT)
+
+
+def test_another_figure_makes_another_page() -> None:
+    other = copy.deepcopy(KEPT)
+    other["overload"]["figures"]["capacity_per_s"] = 123.456
+    other["disconnects"]["figures"]["job"]["steps_after"] = {"max": 1, "mean": 0.1}
+    other["disconnects"]["figures"]["job"]["reached"] = 20
+    other["slow_bodies"]["machine"] = "seven cores, CPU"
+    page = report.render(other)
+    assert "what it can do: 123.46 pictures a second" in page
+    assert "| one, for two of 20 pictures |" in page
+    assert "All are of seven cores or two cores;" in page
+
+
+def test_halves_are_rounded_up() -> None:
+    assert [report.fixed(value, 0) for value in (0.5, 1.5, 2.5, 2.4)] == ["1", "2", "3", "2"]
+    assert report.fixed(1.005, 2) == "1.01"
+
+
+def test_figures_are_kept_and_found_again(tmp_path: Path) -> None:
+    measurements.save("some_test", {"σ": [1, None]}, tmp_path)
+    assert json.loads((tmp_path / "some_test.json").read_text())["figures"] == {"σ": [1, None]}
+    (kept,) = measurements.load(tmp_path).values()
+    assert kept["machine"].endswith("CPU")
