@@ -8,7 +8,7 @@ pure function, which simulations call too.
 import logging
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 UPSCALER = "Upscaler"
@@ -213,6 +213,7 @@ class ByWork:
             start_s=start_s,
         )
         self._memory: Memory | None = None
+        self._start_s: float | None = None
 
     def __call__(
         self, contexts: Mapping[Hashable, Context]
@@ -229,6 +230,10 @@ class ByWork:
 
     def _upscalers(self, upscaler: Context, contexts: Sequence[Context]) -> int:
         load = load_of(upscaler, contexts)
+        if load.start_s is None:
+            # None runs; the last that did has told.
+            load = replace(load, start_s=self._start_s)
+        self._start_s = load.start_s
         decision = decide(self.settings, load, self._memory)
         self._memory = decision.memory
         if decision.replicas != load.target:

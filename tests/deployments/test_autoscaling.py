@@ -250,6 +250,16 @@ def test_out_of_zero_it_is_one_jump_too() -> None:
     assert asked(ByWork(), context("Ingress", most=4), idle)["Upscaler"] == 0
 
 
+def test_the_last_start_is_remembered_at_zero() -> None:
+    policy = ByWork(start_s=60, recover_s=20)
+    told = {"outstanding_work_s": [0.0], "arriving_work_s_per_s": [1.0]}
+    ingress = context("Ingress", most=4, told=told)
+    asked(policy, ingress, context("Upscaler", least=0, told={"start_s": [600.0]}))
+    asleep = context("Upscaler", least=0, running=0, target=0, now_s=1001.0)
+    # 600 s of arrivals by the first start's time, over 30; the guess would make it 3.
+    assert asked(policy, ingress, asleep)["Upscaler"] == 21
+
+
 def test_importing_the_policy_is_light() -> None:
     code = (
         "import sys, deployments.autoscaling, deployments.workload\n"
