@@ -145,7 +145,14 @@ def test_zero_is_left_at_once_and_reached_late() -> None:
     assert decide(SETTINGS, replace(load, outstanding_s=900.0), None).replicas == 30
     work = [(1.0, 0.0)] * 10 + [(0.0, 0.0)] * 700
     replicas = [d.replicas for d in follow(work, load)]
-    assert replicas == [1] * 609 + [0] * 101
+    # The start takes the first 60 s; the work ends within it.
+    assert replicas == [1] * 659 + [0] * 51
+    memory = None
+    for second in range(2000):
+        starting = replace(load, target=1, now_s=load.now_s + second)
+        decision = decide(SETTINGS, starting, memory)
+        memory = decision.memory
+        assert decision.replicas == 1, "a start is not broken off"
 
 
 def test_with_a_least_number_it_does_not_sleep() -> None:
