@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -34,12 +35,16 @@ class AccessLog:
     """Wraps the whole application: logs, and records in ``metrics``, each request at its end.
 
     The route is the template (``/v1/jobs/{id}``), never the path. A client that has left before the
-    end of its answer is a 499. Nothing is held back: messages pass as they come.
+    end of its answer is a 499. Nothing is held back: messages pass as they come. ``look`` is called
+    before gauges are said again, for those that change while nothing happens.
     """
 
-    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: HttpMetrics, look: Callable[[], None] = lambda: None
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._look = look
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and the answer back, and watch."""
@@ -109,6 +114,7 @@ class AccessLog:
 
         async def refresh() -> None:
             while True:
+                self._look()
                 self._metrics.refresh()
                 await asyncio.sleep(REPEAT_S)
 

@@ -108,7 +108,7 @@ class Ingress:
             app.add_api_route(path, probe, methods=["HEAD"], include_in_schema=False)
         complete(app)
         # The last is the outermost.
-        app.add_middleware(AccessLog, metrics=self._metrics)
+        app.add_middleware(AccessLog, metrics=self._metrics, look=self._look)
         return app
 
     async def reconfigure(self, user_config: object) -> None:
@@ -160,15 +160,9 @@ class Ingress:
         return Status(status="ready")
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Tell the autoscaling policy of the work that this replica has sent out.
-
-        Serve asks once in `metrics_interval_s`, so operators' gauges are set here as well.
-        """
-        outstanding_s = self._backlog.outstanding_s()
-        wait_s = self._backlog.predicted_wait_s() + self._dispatcher.cold.wait_s
-        self._metrics.work.stands(outstanding_s, wait_s)
+        """Tell the autoscaling policy of the work that this replica has sent out."""
         return {
-            "outstanding_work_s": outstanding_s,
+            "outstanding_work_s": self._backlog.outstanding_s(),
             "arriving_work_s_per_s": self._backlog.load.arriving(),
             "unit_s": self._backlog.load.unit_s,
         }
@@ -194,6 +188,11 @@ class Ingress:
         if not self._takes_jobs:
             detail = "no new jobs are taken at present; without `async` pictures are"
             raise problems.Problem("not_ready", detail, retry_after_s=JOBS_AGAIN_S, close=True)
+
+    def _look(self) -> None:
+        """Say what is out, and for how long."""
+        wait_s = self._backlog.predicted_wait_s() + self._dispatcher.cold.wait_s
+        self._metrics.work.stands(self._backlog.outstanding_s(), wait_s)
 
     def _half_of_the_wait_s(self) -> float:
         """By then there is room in the replicas' queue, whoever filled it."""

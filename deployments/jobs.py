@@ -150,10 +150,8 @@ class Jobs:
 
         No ingress counts any of it: to them a job is done when it has been submitted.
         """
-        outstanding_s = sum(map(work_of, self._store.orders())) * self._load.unit_s
-        self._metrics.work.stands(outstanding_s)
         return {
-            "outstanding_work_s": outstanding_s,
+            "outstanding_work_s": self._outstanding_s(),
             "arriving_work_s_per_s": self._load.arriving(),
             "unit_s": self._load.unit_s,
         }
@@ -169,6 +167,10 @@ class Jobs:
             if job.events and job.events[-1].data != {"position": position}:
                 job.tell("queued", {"position": position})
         self._metrics.unfinished(queued=len(waiting[room:]), running=self._store.running())
+        self._metrics.work.stands(self._outstanding_s())
+
+    def _outstanding_s(self) -> float:
+        return sum(map(work_of, self._store.orders())) * self._load.unit_s
 
     async def _carry_out(self, job: Job) -> None:
         assert job.order is not None

@@ -73,7 +73,8 @@ class Upscaler:
     def __init__(self, args: UpscalerArgs) -> None:
         # Half the time of a start goes into importing diffusers. The process in which Serve builds
         # the application has no use for it.
-        from deployments.metrics import RayRecorder, ReplicaMetrics
+        from deployments.metrics import RayRecorder
+        from deployments.replica_metrics import ReplicaMetrics
         from deployments.warm import warm_engine
         from sr_engine.async_engine import AsyncSREngine
 

@@ -20,6 +20,7 @@ import metrics
 import numpy as np
 import torch
 from PIL import Image
+from tables import markdown
 
 from sr_engine.engine import SREngine
 from sr_engine.loading import load_model
@@ -138,7 +139,7 @@ def table(records: list[dict[str, object]]) -> str:
     """Return the records as a Markdown table."""
     keys = ["projection", "num_inference_steps", "eta", "guidance_strength", "strength"]
     names = ["projection", "steps", "η", "λ", "start σ", *COLUMNS.values()]
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    rows = []
     for record in records:
         names_it = "ddnm" not in str(record["method"])
         cells = [str(record["method"] if names_it else record["projection"])]
@@ -146,8 +147,8 @@ def table(records: list[dict[str, object]]) -> str:
         for key in COLUMNS:
             digits = {"ssim_y": 4, "exact_share": 4}.get(key, 2)
             cells.append(f"{record[key]:.{digits}f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown(names, rows)
 
 
 def main() -> None:

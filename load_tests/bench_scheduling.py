@@ -16,6 +16,7 @@ from statistics import median
 
 import numpy as np
 import simulation as sim
+from tables import markdown
 
 from sr_engine.costs import Costs
 from sr_engine.entry import Entry
@@ -186,11 +187,11 @@ def table(found: dict[float, dict[str, dict[str, float]]]) -> str:
     """Return the comparison as Markdown."""
     shares = list(found)
     heads = [f"{kind}, {share:.0%} short" for share in shares for kind in ("short", "long")]
-    lines = ["| rule | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
+    rows = []
     for rule in found[shares[0]]:
-        cells = [f"{found[s][rule][kind]:.1f}" for s in shares for kind in ("short", "long")]
-        lines.append(f"| {rule} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        figures = (found[s][rule][kind] for s in shares for kind in ("short", "long"))
+        rows.append([rule, *(f"{figure:.1f}" for figure in figures)])
+    return markdown(["rule", *heads], rows)
 
 
 def main() -> None:

@@ -55,9 +55,9 @@ class Answer:
     wrong: bool
 
 
-async def ask(http: httpx.AsyncClient, seed: int) -> httpx.Response:
+async def ask(http: httpx.AsyncClient, seed: int, steps: int = STEPS) -> httpx.Response:
     """Send the picture of a seed."""
-    fields = {"seed": str(seed), "num_inference_steps": str(STEPS), "scale": str(SCALE)}
+    fields = {"seed": str(seed), "num_inference_steps": str(steps), "scale": str(SCALE)}
     return await http.post(
         "/v1/upscale", files={"image": ("a.png", photo(24, 32, seed))}, data=fields
     )
@@ -99,10 +99,15 @@ async def under_load(
 
 
 async def load_until(
-    done: asyncio.Event, http: httpx.AsyncClient, known: dict[int, np.ndarray], *, rate: float
+    done: asyncio.Event,
+    http: httpx.AsyncClient,
+    known: dict[int, np.ndarray],
+    *,
+    rate: float,
+    steps: int = STEPS,
 ) -> list[Answer]:
     """Send requests until something is done, and wait for all of them."""
-    sent = await _sent(http, known, rate, lambda: not done.is_set())
+    sent = await _sent(http, known, rate, lambda: not done.is_set(), steps)
     return list(await asyncio.gather(*sent))
 
 
@@ -135,10 +140,12 @@ def summary(answers: list[Answer]) -> dict[str, Any]:
     }
 
 
-async def _answer(http: httpx.AsyncClient, known: dict[int, np.ndarray], seed: int) -> Answer:
+async def _answer(
+    http: httpx.AsyncClient, known: dict[int, np.ndarray], seed: int, steps: int
+) -> Answer:
     start_s = time.monotonic()
     try:
-        response = await ask(http, seed)
+        response = await ask(http, seed, steps)
     except httpx.HTTPError as err:
         return Answer(time.monotonic() - start_s, type(err).__name__, wrong=False)
     seconds = time.monotonic() - start_s
@@ -154,11 +161,15 @@ async def _answer(http: httpx.AsyncClient, known: dict[int, np.ndarray], seed: i
 
 
 async def _sent(
-    http: httpx.AsyncClient, known: dict[int, np.ndarray], rate: float, more: Callable[[], bool]
+    http: httpx.AsyncClient,
+    known: dict[int, np.ndarray],
+    rate: float,
+    more: Callable[[], bool],
+    steps: int = STEPS,
 ) -> list[asyncio.Task[Answer]]:
     rng, sent = random.Random(0), []
     while more():
-        sent.append(asyncio.create_task(_answer(http, known, rng.choice(SEEDS))))
+        sent.append(asyncio.create_task(_answer(http, known, rng.choice(SEEDS), steps)))
         await asyncio.sleep(rng.expovariate(rate))
     return sent
 

@@ -3,9 +3,10 @@
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -54,23 +55,36 @@ def service(
     upscalers: int = 2,
     ingresses: int = 2,
     import_path: str = "deployments.app:build_app",
+    environment: Mapping[str, str] = MappingProxyType({}),
+    dashboard: bool = False,
 ) -> Iterator[str]:
     """Start the service on a free port and yield its address once every replica is ready.
 
     Args:
         args: as of `configured`.
+        environment, dashboard: as of `running`.
     """
     config = configured(args, {"Upscaler": upscalers, "Ingress": ingresses}, import_path)
-    with running(config) as url:
+    with running(config, environment=environment, dashboard=dashboard) as url:
         yield url
 
 
 @contextmanager
-def running(config: dict[str, Any]) -> Iterator[str]:
-    """Start a whole configuration, and yield its address once every replica is ready."""
-    with patch.dict(os.environ, ENVIRONMENT):
+def running(
+    config: dict[str, Any],
+    *,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    dashboard: bool = False,
+) -> Iterator[str]:
+    """Start a whole configuration, and yield its address once every replica is ready.
+
+    Args:
+        environment: of the cluster's processes, beside `ENVIRONMENT`.
+        dashboard: start Ray's as well, which tells Prometheus of the nodes.
+    """
+    with patch.dict(os.environ, {**ENVIRONMENT, **environment}):
         # Not "auto": that would join whatever cluster this machine ran last.
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        ray.init(address="local", num_cpus=2, include_dashboard=dashboard, log_to_driver=False)
         try:
             serve.start(http_options=config["http_options"])
             deploy(config)
@@ -172,6 +186,11 @@ def processes(title: str) -> list[psutil.Process]:
     return found
 
 
+def session() -> Path:
+    """Where the cluster's files are."""
+    return Path("/tmp/ray") / ray.get_runtime_context().get_session_name()
+
+
 def serve_logs() -> Path:
     """Where the replicas' log files are."""
-    return Path("/tmp/ray") / ray.get_runtime_context().get_session_name() / "logs" / "serve"
+    return session() / "logs" / "serve"

@@ -6,6 +6,7 @@ Built as `deployments.app:build_app` builds it; the product itself has no such s
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from unittest.mock import patch
 
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor
 
 import deployments.app
 from deployments.app import AppArgs
+from deployments.schemas import UpscaleReply
 from deployments.upscaler import Upscaler, UpscalerArgs
 from sr_engine.prompts import PromptEmbeddings
+from sr_engine.request import UpscaleResult
 from sr_engine.runner import Model
 from sr_engine.work import Variant
 
@@ -42,7 +45,7 @@ class FaultyModel:
 
 
 class FaultyUpscaler(Upscaler):
-    """A replica with a method that makes its next batch fail."""
+    """A replica with a method that makes its next batch fail, or its next picture wrong."""
 
     def __init__(self, args: UpscalerArgs) -> None:
         super().__init__(args)
@@ -51,13 +54,28 @@ class FaultyUpscaler(Upscaler):
         runner.model = FaultyModel(runner.model, self._strike)
 
     async def inject(self, fault: str) -> int:
-        """Make the next batch fail, in one of the ways of `_strike`; return the process's id."""
+        """Make the next batch fail, in one of the ways of `_strike`; return the process's id.
+
+        "failure" is every batch from now on, until another fault is asked for; "wrong" makes the
+        next picture one that does not give its input back.
+        """
         self._fault = fault
         return os.getpid()
+
+    def _reply(self, result: UpscaleResult) -> UpscaleReply:
+        reply = super()._reply(result)
+        if self._fault == "wrong":
+            self._fault = "none"
+            reply = replace(reply, image=255 - reply.image)
+        return reply
 
     def _strike(self, latents: Tensor) -> None:
         fault = self._fault
         if fault == "out_of_memory_of_a_batch" and len(latents) == 1:
+            return
+        if fault == "failure":
+            raise RuntimeError("a failure of the model (injected)")
+        if fault == "wrong":
             return
         self._fault = "none"
         if fault.startswith("out_of_memory"):

@@ -19,7 +19,6 @@ memory_growth           resident memory of all of the service's processes, at th
 import argparse
 import asyncio
 import json
-import random
 import re
 import sys
 import time
@@ -32,6 +31,7 @@ import httpx
 import measurements
 import numpy as np
 import psutil
+from arrivals import Kind, Piece, at_their_times, poisson
 from cluster import REPLICA, processes, serve_logs, service
 from pictures import photo
 
@@ -96,13 +96,10 @@ async def open_loop(
     http: httpx.AsyncClient, image: bytes, steps: int, rate: float, seconds: float
 ) -> Counts:
     """Send requests at random times, ``rate`` a second, none waiting for another."""
-    counts, rng = Counts(), random.Random(0)
-    sent: list[asyncio.Task[httpx.Response]] = []
-    start_s = next_s = time.perf_counter()
-    while (next_s := next_s + rng.expovariate(rate)) < start_s + seconds:
-        await asyncio.sleep(max(0.0, next_s - time.perf_counter()))
-        sent.append(asyncio.create_task(ask(http, image, steps, counts)))
-    await asyncio.gather(*sent)
+    counts = Counts()
+    await at_their_times(
+        poisson([Piece(rate, seconds)], [Kind()]), lambda arrival: ask(http, image, steps, counts)
+    )
     return counts
 
 

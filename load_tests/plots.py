@@ -29,7 +29,7 @@ def plot_soak(found: Mapping[str, Any], path: Path) -> None:
         _from_zero(axes)
     for axes in panels[-1]:
         axes.set_xlabel("minutes (grey: left out of the slopes)")
-    panels.flat[0].legend(ncols=3, fontsize="small")
+    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=6)
     figure.savefig(path, dpi=DPI)
 
 

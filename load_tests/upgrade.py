@@ -46,6 +46,7 @@ ARGS = {
     "upscale_timeout_s": 60,
 }
 DRAIN_S = 70
+STEPS = 200  # about a second: some are under way whenever a replica is to stop
 
 
 def release(name: str) -> Change:
@@ -93,7 +94,7 @@ async def upgrade(
     """Deploy a configuration in the middle of a load that lasts until the last replica is new."""
     before = pids()
     done = asyncio.Event()
-    load = asyncio.create_task(chaos.load_until(done, http, known, rate=rate))
+    load = asyncio.create_task(chaos.load_until(done, http, known, rate=rate, steps=STEPS))
     await asyncio.sleep(3)
     begun_s = time.monotonic()
     await asyncio.to_thread(deploy, config)

@@ -38,7 +38,7 @@ class Thresholds:
     failed_share: float = 0.02
     refused_share: float = 0.05
     late_share: float = 0.02
-    wait_s: float = 60.0
+    wait_s: float = 30.0
     slow_s: float = 120.0
     splits: int = 3
     hung_share: float = 0.5

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import count
 
 from grafana_foundation_sdk.builders import dashboard, prometheus, stat, timeseries
 from grafana_foundation_sdk.builders.common import (
@@ -49,10 +50,12 @@ def build() -> models.Dashboard:
             .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
         )
     )
+    numbers = count(1)
     for row in ROWS:
-        built.with_row(dashboard.Row(row.title))
+        built.with_row(dashboard.Row(row.title).id(next(numbers)))
         for panel in row.panels:
-            built.with_panel(_number(panel) if panel.number else _graph(panel))
+            made = _number(panel) if panel.number else _graph(panel)
+            built.with_panel(made.id(next(numbers)))
     return built.build()
 
 
@@ -113,5 +116,7 @@ def _colours(panel: Panel) -> dashboard.ThresholdsConfig:
     below, above, limit = "green", "red", panel.bad_from
     if panel.good_from is not None:
         below, above, limit = "red", "green", panel.good_from
-    steps = [models.Threshold(value=None, color=below), models.Threshold(value=limit, color=above)]
+    steps = [models.Threshold(value=None, color=below)]
+    if limit is not None:
+        steps.append(models.Threshold(value=limit, color=above))
     return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)

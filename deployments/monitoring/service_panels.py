@@ -71,7 +71,8 @@ UP = Row(
                     "{{version}} {{model}} {{device}} {{dtype}}",
                 )
             ],
-            "Workers by version and model: two lines while an upgrade is under way.",
+            "Workers by version and model: two of them while an upgrade is under way.",
+            number=True,
         ),
     ],
 )
