@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.app import AppArgs
+from deployments.autoscaling import ByWork
 from deployments.schemas import IngressSettings
 from deployments.upscaler import UpscalerSettings
 
@@ -20,6 +21,7 @@ class Whole:
 
     Attributes:
         parts: the deployments, by name.
+        policy: the application's `autoscaling_policy`; empty where it has none.
         proxy_body_bytes: at which the proxies stop reading a body.
     """
 
@@ -27,6 +29,7 @@ class Whole:
     ingress_settings: IngressSettings
     upscaler_settings: UpscalerSettings
     parts: Mapping[str, Mapping[str, Any]]
+    policy: Mapping[str, Any]
     http_options: Mapping[str, Any]
     proxy_body_bytes: int
 
@@ -37,6 +40,7 @@ def disagreements(whole: Whole) -> Iterator[str]:
     yield from _of_queues(whole)
     yield from _of_bytes(whole)
     yield from _of_replicas(whole)
+    yield from _of_autoscaling(whole)
 
 
 def _of_times(whole: Whole) -> Iterator[str]:
@@ -115,6 +119,55 @@ def _of_replicas(whole: Whole) -> Iterator[str]:
     gpus = upscaler.get("ray_actor_options", {}).get("num_gpus") or 0
     if gpus != int(gpus):
         yield "Upscaler: num_gpus must be whole: replicas with fractions share one GPU's memory"
+
+
+def _of_autoscaling(whole: Whole) -> Iterator[str]:
+    scaling = {name: part.get("autoscaling_config") or {} for name, part in whole.parts.items()}
+    sleeps = _fewest(whole.parts["Upscaler"]) == 0
+    if sleeps != (whole.args.cold_start_s is not None):
+        yield (
+            "cold_start_s must be set where the Upscaler's min_replicas is 0, so that pictures wait"
+            " for a start, and nowhere else"
+        )
+    if whole.policy.get("policy_function") != f"{ByWork.__module__}:{ByWork.__name__}":
+        return
+    try:
+        policy = ByWork(**whole.policy.get("policy_kwargs", {})).settings
+    except (TypeError, ValueError) as err:
+        yield f"autoscaling_policy: {err}"
+        return
+    max_wait_s = whole.ingress_settings.limits.max_wait_s
+    if policy.shrink_delay_s <= policy.start_s:
+        yield (
+            "autoscaling_policy: shrink_delay_s must be above start_s, or a pause between bursts"
+            " costs a start"
+        )
+    if policy.sleep_delay_s < policy.shrink_delay_s:
+        yield "autoscaling_policy: sleep_delay_s must not be below shrink_delay_s"
+    if policy.target_wait_s > max_wait_s / 2:
+        yield (
+            "autoscaling_policy: target_wait_s must be at most half of limits.max_wait_s, or"
+            " clients are refused before replicas are added"
+        )
+    if policy.start_s + policy.recover_s > max_wait_s:
+        yield (
+            "autoscaling_policy: start_s and recover_s together must not be above"
+            " limits.max_wait_s, or clients are refused while replicas start"
+        )
+    for name, config in scaling.items():
+        if not config:
+            yield f"{name}: without an autoscaling_config the policy hears nothing of it"
+        elif config.get("metrics_interval_s", 10) > 2 or config.get("look_back_period_s", 30) > 10:
+            yield (
+                f"{name}: metrics_interval_s must be 2 at most and look_back_period_s 10, or the"
+                " policy hears late"
+            )
+    upscaler = scaling["Upscaler"]
+    if upscaler.get("upscale_delay_s", 30) or upscaler.get("downscale_delay_s", 600):
+        yield (
+            "Upscaler: upscale_delay_s and downscale_delay_s must be 0: the policy has delays of"
+            " its own"
+        )
 
 
 def _fewest(part: Mapping[str, Any]) -> int:

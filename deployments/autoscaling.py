@@ -8,7 +8,7 @@ pure function, which simulations call too.
 import logging
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 UPSCALER = "Upscaler"
@@ -84,7 +84,7 @@ class Memory:
         needs: times and needs within the last `shrink_delay_s`; each need below those before it,
             at the last time that it was so high.
         grown_s: when the target was last raised.
-        worked_s: when there was last anything to do.
+        worked_s: when there was last anything to do, or a replica on its way.
     """
 
     needs: tuple[tuple[float, int], ...]
@@ -122,7 +122,9 @@ def decide(settings: Settings, load: Load, memory: Memory | None) -> Decision:
     since_s = load.now_s - settings.shrink_delay_s
     higher = [past for past in memory.needs if past[1] > need and past[0] > since_s]
     needs = (*higher, (load.now_s, need))
-    worked_s = load.now_s if works else memory.worked_s
+    # One that starts has had no chance to be of use.
+    awake = works or load.running < load.target
+    worked_s = load.now_s if awake else memory.worked_s
     if _whole(catch_up) > load.target or floor > load.target:
         replicas = need
     else:
@@ -213,6 +215,7 @@ class ByWork:
             start_s=start_s,
         )
         self._memory: Memory | None = None
+        self._start_s: float | None = None
 
     def __call__(
         self, contexts: Mapping[Hashable, Context]
@@ -229,6 +232,10 @@ class ByWork:
 
     def _upscalers(self, upscaler: Context, contexts: Sequence[Context]) -> int:
         load = load_of(upscaler, contexts)
+        if load.start_s is None:
+            # None runs; the last that did has told.
+            load = replace(load, start_s=self._start_s)
+        self._start_s = load.start_s
         decision = decide(self.settings, load, self._memory)
         self._memory = decision.memory
         if decision.replicas != load.target:

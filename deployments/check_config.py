@@ -116,6 +116,7 @@ def _of_application(application: Mapping[str, Any], config: Mapping[str, Any]) -
         ingress_settings=IngressSettings.model_validate(checks["Ingress.user_config"][1]),
         upscaler_settings=UpscalerSettings.model_validate(checks["Upscaler.user_config"][1]),
         parts=parts,
+        policy=application.get("autoscaling_policy") or {},
         http_options=config.get("http_options", {}),
         proxy_body_bytes=max_body_bytes(),
     )

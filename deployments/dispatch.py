@@ -141,9 +141,9 @@ class Dispatcher:
         """
         assert order.params.seed is not None
         self._budget.deposit()
-        await self.cold.asleep()
         try:
             async with asyncio.timeout(order.until_s - time.time()):
+                await self.cold.asleep()
                 reply = await self._persistently(order, request_id, on_event)
         except TimeoutError as err:
             detail = "the request did not end within its time"

@@ -32,9 +32,10 @@ def application(
     access: Access | None = None,
     jobs: JobSettings | None = None,
     running: int = 1,
+    cold_start_s: float | None = None,
 ) -> FastAPI:
     settings = IngressSettings(limits=limits, access=access or Access())
-    return service(upscaler, settings, timeout_s, jobs, running)[1]
+    return service(upscaler, settings, timeout_s, jobs, running, cold_start_s)[1]
 
 
 def service(
@@ -43,14 +44,17 @@ def service(
     timeout_s: float = 30.0,
     jobs: JobSettings | None = None,
     running: int = 1,
+    cold_start_s: float | None = None,
 ) -> tuple[Ingress, FastAPI]:
     job_settings = jobs or JobSettings(timeout_s=30)
+    owner = Jobs(upscaler, job_settings, lambda: running, again_s=0.01, cold_start_s=cold_start_s)
     ingress = Ingress(
         upscaler,
-        FakeJobs(Jobs(upscaler, job_settings, lambda: running, again_s=0.01)),
+        FakeJobs(owner),
         timeout_s,
         job_settings.timeout_s,
         lambda: running,
+        cold_start_s,
     )
     app = ingress.__serve_build_asgi_app__()
     # In the order in which Serve does it.

@@ -145,7 +145,14 @@ def test_zero_is_left_at_once_and_reached_late() -> None:
     assert decide(SETTINGS, replace(load, outstanding_s=900.0), None).replicas == 30
     work = [(1.0, 0.0)] * 10 + [(0.0, 0.0)] * 700
     replicas = [d.replicas for d in follow(work, load)]
-    assert replicas == [1] * 609 + [0] * 101
+    # The start takes the first 60 s; the work ends within it.
+    assert replicas == [1] * 659 + [0] * 51
+    memory = None
+    for second in range(2000):
+        starting = replace(load, target=1, now_s=load.now_s + second)
+        decision = decide(SETTINGS, starting, memory)
+        memory = decision.memory
+        assert decision.replicas == 1, "a start is not broken off"
 
 
 def test_with_a_least_number_it_does_not_sleep() -> None:
@@ -248,6 +255,16 @@ def test_out_of_zero_it_is_one_jump_too() -> None:
     assert asked(ByWork(), context("Ingress", most=4), silent)["Upscaler"] == 1
     idle = context("Upscaler", least=0, running=0, target=0)
     assert asked(ByWork(), context("Ingress", most=4), idle)["Upscaler"] == 0
+
+
+def test_the_last_start_is_remembered_at_zero() -> None:
+    policy = ByWork(start_s=60, recover_s=20)
+    told = {"outstanding_work_s": [0.0], "arriving_work_s_per_s": [1.0]}
+    ingress = context("Ingress", most=4, told=told)
+    asked(policy, ingress, context("Upscaler", least=0, told={"start_s": [600.0]}))
+    asleep = context("Upscaler", least=0, running=0, target=0, now_s=1001.0)
+    # 600 s of arrivals by the first start's time, over 30; the guess would make it 3.
+    assert asked(policy, ingress, asleep)["Upscaler"] == 21
 
 
 def test_importing_the_policy_is_light() -> None:

@@ -121,13 +121,23 @@ def test_a_laptops_upgrade_does_not_wait_for_long_pictures() -> None:
         ("Upscaler.user_config.max_active", 3, "Upscaler: max_ongoing_requests must"),
         ("Upscaler.max_queued_requests", -1, "Upscaler: max_queued_requests must be set"),
         ("Upscaler.max_queued_requests", 40, "Upscaler: max_queued_requests, times"),
-        ("Ingress.max_ongoing_requests", 80, "Ingress: max_ongoing_requests must"),
-        ("args.jobs.max_running", 1000, "jobs.max_running must"),
+        ("Ingress.max_ongoing_requests", 272, "Ingress: max_ongoing_requests must"),
+        ("args.jobs.max_running", 256, "jobs.max_running must"),
         ("Ingress.user_config.limits.max_body_bytes", 2**25 + 1, "limits.max_body_bytes is above"),
         ("Ingress.user_config.limits.max_bodies_bytes", 2**24, "limits.max_bodies_bytes must"),
         ("args.jobs.max_bytes", 2**27, "jobs.max_bytes has no room"),
         ("Jobs.autoscaling_config.max_replicas", 2, "Jobs: its replicas must"),
-        ("Jobs.autoscaling_config", {"min_replicas": 0}, "Jobs: its replicas must"),
+        ("policy.shrink_delay_s", 60, "autoscaling_policy: shrink_delay_s must"),
+        ("policy.sleep_delay_s", 119, "autoscaling_policy: sleep_delay_s must"),
+        ("policy.target_wait_s", 61, "autoscaling_policy: target_wait_s must"),
+        ("policy.recover_s", 61, "autoscaling_policy: start_s and recover_s"),
+        ("policy.utilisation", 2, "autoscaling_policy: utilisation must"),
+        ("policy.utilization", 0.8, "autoscaling_policy: "),
+        ("Upscaler.autoscaling_config.upscale_delay_s", 5, "Upscaler: upscale_delay_s and"),
+        ("Upscaler.autoscaling_config.min_replicas", 0, "cold_start_s must be set"),
+        ("args.cold_start_s", 60, "cold_start_s must be set"),
+        ("Jobs.autoscaling_config", None, "Jobs: without an autoscaling_config"),
+        ("Ingress.autoscaling_config.look_back_period_s", 30, "Ingress: metrics_interval_s must"),
         ("Jobs.max_surge_percent", 100, "Jobs: max_surge_percent must"),
         ("Upscaler.ray_actor_options.num_gpus", 0.5, "Upscaler: num_gpus must"),
         ("args.model", None, "args: model: "),
@@ -138,7 +148,12 @@ def test_a_laptops_upgrade_does_not_wait_for_long_pictures() -> None:
 def test_what_does_not_agree_is_said(where: str, value: object, said: str) -> None:
     config = load("serve_config.yaml")
     first, *steps = where.split(".")
-    node: Any = {"args": config["applications"][0]["args"], **config, **deployments(config)}[first]
+    application = config["applications"][0]
+    known = {
+        "args": application["args"],
+        "policy": application["autoscaling_policy"]["policy_kwargs"],
+    }
+    node: Any = {**known, **config, **deployments(config)}[first]
     for step in steps[:-1]:
         node = node[step]
     node[steps[-1]] = value
@@ -198,44 +213,28 @@ def test_production_uses_a_gpu_a_replica_and_grows() -> None:
             assert deployment["autoscaling_config"]["max_replicas"] > 1
 
 
-def test_autoscaling_settings_agree() -> None:
-    config = load("serve_config.yaml")
-    (application,) = config["applications"]
-    args = AppArgs.model_validate(application["args"])
-    limits = IngressSettings(**deployments(config)["Ingress"]["user_config"]).limits
+def test_every_number_of_the_policy_stands_in_the_file() -> None:
+    (application,) = load("serve_config.yaml")["applications"]
     policy = AutoscalingPolicy(**application["autoscaling_policy"])
     assert policy.get_policy() is ByWork
-    given = policy.policy_kwargs
-    settings = ByWork(**given).settings
-    assert asdict(settings) == given, "every number stands in the file, with its reason"
-    assert settings.shrink_delay_s > settings.start_s
-    assert settings.sleep_delay_s > settings.shrink_delay_s
-    # It grows long before clients are refused, and what they wait for a start is no refusal.
-    assert settings.target_wait_s < limits.max_wait_s / 2
-    assert settings.start_s + settings.recover_s < limits.max_wait_s
+    assert asdict(ByWork(**policy.policy_kwargs).settings) == policy.policy_kwargs
 
-    scaling = {name: each["autoscaling_config"] for name, each in deployments(config).items()}
-    assert set(scaling) == {"Ingress", "Jobs", "Upscaler"}, "without one, nobody hears of it"
-    for each in scaling.values():
-        assert each["min_replicas"] <= each["max_replicas"]
-        assert each["metrics_interval_s"] <= 1 and each["look_back_period_s"] <= 2
-    upscaler = scaling["Upscaler"]
-    assert upscaler["upscale_delay_s"] == upscaler["downscale_delay_s"] == 0
-    assert (args.cold_start_s is not None) == (upscaler["min_replicas"] == 0)
 
-    # The number of waiting requests is no limit before the wait is.
-    plan = plan_stages(
-        UpscaleRequest(
-            request_id="1",
-            image=np.eye(256, dtype=np.uint8)[..., None].repeat(3, 2),
-            params=UpscaleParams(),
-        ),
-        SimulatedModel("sd3.5-medium-h100").info,
+def test_the_number_of_waiting_requests_is_no_limit_before_the_wait_is() -> None:
+    config = load("serve_config.yaml")
+    settings = ByWork(**config["applications"][0]["autoscaling_policy"]["policy_kwargs"]).settings
+    request = UpscaleRequest(
+        request_id="1",
+        image=np.eye(256, dtype=np.uint8)[..., None].repeat(3, 2),
+        params=UpscaleParams(),
     )
-    picture_s = DEVICES["sd3.5-medium-h100"].plan_s(plan)
-    together = upscaler["max_replicas"] * settings.target_wait_s / picture_s
-    each = together / scaling["Ingress"]["min_replicas"]
-    assert deployments(config)["Upscaler"]["max_queued_requests"] > each
+    name = "sd3.5-medium-h100"
+    picture_s = DEVICES[name].plan_s(plan_stages(request, SimulatedModel(name).info))
+    upscaler, ingress = deployments(config)["Upscaler"], deployments(config)["Ingress"]
+    most = upscaler["autoscaling_config"]["max_replicas"]
+    fewest = ingress["autoscaling_config"]["min_replicas"]
+    within_target = most * settings.target_wait_s / picture_s
+    assert upscaler["max_queued_requests"] * fewest > within_target
 
 
 @pytest.mark.parametrize("typo", [{"target_wait": 10}, {"target_wait_s": 10, "utilization": 0.8}])

@@ -1,0 +1,197 @@
+"""Replicas by work against Serve's own policy, tuned, on a simulated fleet of GPUs.
+
+    python load_tests/bench_autoscaling.py --json figures.json --plot docs/images/autoscaling.png
+
+Every trace is drawn anew for the comparison: Serve's policy is tuned on other draws of the burst
+and of the steady load than those it is judged by. Two of its settings are compared: of those that
+cost no more replica-hours than ours, the one that is over the target for the shortest time; and
+whatever it costs, the one that is. The last line printed is a JSON object.
+
+back_s          from the burst's begin until the predicted wait is first back under the target
+over_s          with the predicted wait over it: outstanding work over running replicas
+replica_h       of starting, running and draining replicas
+turns           changes of direction in the number wanted
+"""
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import product
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simulation as sim
+from autoscalers import Bounds, ByWork, ServesOwn
+from traces import TRACES, Trace, burst, steady
+
+from deployments.autoscaling import ByWork as Policy
+from deployments.autoscaling import Settings
+from sr_engine.fleet import Fleet, run_fleet
+from sr_engine.traffic import Report
+from sr_engine.virtual_replica import ReplicaSettings
+
+DEVICE = replace(sim.DEVICE, slow=2.0)
+"""Half an H100: batches last twice as long, and a run half as long."""
+BOUNDS = Bounds(1, 32)
+START_S = 60.0
+OURS = Policy().settings
+GRID = {
+    "target_ongoing_requests": (1, 2, 3, 4, 6),
+    "look_back_period_s": (2, 10),
+    # Any delay would only add to the time over the target.
+    "upscale_delay_s": (0,),
+    "downscale_delay_s": (60, 120, 300),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one policy made of one trace."""
+
+    trace: str
+    back_s: float | None
+    over_s: float
+    replica_h: float
+    turns: int
+    most: int
+    p95_s: float
+
+
+def run(trace: Trace, settings: Settings | dict[str, float]) -> Report:
+    """Let ours, or Serve's policy with these settings, follow a trace."""
+    scaler = (
+        ByWork(settings, BOUNDS, trace.arrivals)
+        if isinstance(settings, Settings)
+        else ServesOwn(BOUNDS, metrics_interval_s=1, **settings)
+    )
+    at_first = max(1, round(trace.busy(0.0) / OURS.utilisation))
+    fleet = Fleet(ReplicaSettings(DEVICE), replicas=at_first, autoscaler=scaler, start_s=START_S)
+    return run_fleet(trace.arrivals, fleet, until_s=trace.until_s)
+
+
+def figures(trace: Trace, report: Report) -> Figures:
+    """Sum a run up."""
+    wanted = [decision.wanted for decision in report.decisions]
+    moves = np.sign(np.diff(wanted))
+    moves = moves[moves != 0]
+    over = [(s.now_s, wait_s > OURS.target_wait_s) for s, wait_s in _waits(report)]
+    back_s = None
+    if trace.changes_s:
+        late = [now_s for now_s, is_over in over if is_over and now_s >= trace.changes_s]
+        again = (now_s for now_s, is_over in over if late and now_s > late[0] and not is_over)
+        back_s = next(again, trace.changes_s) - trace.changes_s
+    return Figures(
+        trace=trace.name,
+        back_s=back_s,
+        over_s=float(sum(is_over for _, is_over in over)),
+        replica_h=round(report.replica_s / 3600, 2),
+        turns=int((moves[1:] != moves[:-1]).sum()),
+        most=max(wanted),
+        p95_s=round(float(np.percentile([o.response_s for o in report.outcomes], 95)), 1),
+    )
+
+
+def judged(
+    settings: Settings | dict[str, float], makes: Sequence[Callable[..., Trace]], seed: int
+) -> list[Figures]:
+    """Run one policy over some traces."""
+    with warnings.catch_warnings():
+        # Serve's, of a window that is not above the interval.
+        warnings.simplefilter("ignore")
+        made = [make(DEVICE, seed) for make in makes]
+        return [figures(trace, run(trace, settings)) for trace in made]
+
+
+def tuned(pool: Any) -> dict[str, dict[str, float]]:
+    """Return the settings of Serve's policy that do best on the tuning traces."""
+    candidates = [dict(zip(GRID, values, strict=True)) for values in product(*GRID.values())]
+    judge = partial(judged, makes=(burst, steady), seed=100)
+    found = pool.map(judge, [OURS, *candidates], chunksize=1)
+    hours = [sum(each.replica_h for each in every) for every in found]
+    over = [sum(each.over_s for each in every) for every in found]
+    affordable = [n for n in range(1, len(found)) if hours[n] <= hours[0]]
+    best = min(affordable or range(1, len(found)), key=lambda n: over[n])
+    fastest = min(range(1, len(found)), key=lambda n: (over[n], hours[n]))
+    return {
+        "Serve's, at our cost": candidates[best - 1],
+        "Serve's, at any cost": candidates[fastest - 1],
+    }
+
+
+def plot(path: Path, policies: dict[str, Settings | dict[str, float]], seed: int) -> None:
+    """Draw replicas and predicted wait of every policy in the burst."""
+    import matplotlib.pyplot as plt
+
+    trace = burst(DEVICE, seed)
+    _, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 6), layout="constrained")
+    for name, settings in policies.items():
+        report = run(trace, settings)
+        times = [state.now_s - trace.changes_s for state, _ in _waits(report)]
+        above.step(times, [d.wanted for d in report.decisions], where="post", label=name)
+        below.plot(times, [wait_s for _, wait_s in _waits(report)])
+    above.set(ylabel="replicas wanted", title="a burst from 1 to 20×, ten minutes long")
+    above.legend()
+    below.axhline(OURS.target_wait_s, color="grey", linestyle=":")
+    below.set(ylabel="predicted wait, s", xlabel="s after the burst's begin", yscale="symlog")
+    plt.savefig(path, dpi=100)
+
+
+def table(results: dict[str, list[Figures]]) -> str:
+    """Return a Markdown table."""
+    rows = [
+        "| trace | policy | back, s | over target, s | replica-hours | turns | most | p95, s |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for number in range(len(TRACES)):
+        for name, every in results.items():
+            f = every[number]
+            back = "" if f.back_s is None else f"{f.back_s:.0f}"
+            rows.append(
+                f"| {f.trace} | {name} | {back} | {f.over_s:.0f} | {f.replica_h:.2f} | {f.turns} |"
+                f" {f.most} | {f.p95_s:.1f} |"
+            )
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--plot", type=Path)
+    args = parser.parse_args()
+    with Pool(args.processes) as pool:
+        settings: dict[str, Settings | dict[str, float]] = {"ours": OURS, **tuned(pool)}
+        judge = partial(judged, makes=TRACES, seed=args.seed)
+        results = dict(zip(settings, pool.map(judge, settings.values(), chunksize=1), strict=True))
+    print(table(results), flush=True)
+    if args.plot:
+        plot(args.plot, settings, args.seed)
+    ours, same, any_cost = (every[TRACES.index(burst)] for every in results.values())
+    summary = {
+        "burst_back_s": {
+            "ours": ours.back_s,
+            "same_cost": same.back_s,
+            "any_cost": any_cost.back_s,
+        },
+        "times_shorter": round((same.back_s or 0) / (ours.back_s or 1), 2),
+        "replica_hours_ratio": round(ours.replica_h / same.replica_h, 2),
+        "settings": {k: v if isinstance(v, dict) else asdict(v) for k, v in settings.items()},
+        "figures": {name: [asdict(f) for f in every] for name, every in results.items()},
+    }
+    if args.json:
+        args.json.write_text(json.dumps(summary, indent=1))
+    print(json.dumps(summary))
+
+
+def _waits(report: Report) -> list[tuple[Any, float]]:
+    return [(d.state, d.state.outstanding_s / max(1, d.state.running)) for d in report.decisions]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What pictures and probes do where it may be that no replica runs."""
+
+import asyncio
+
+import pytest
+from fake_service import client, send
+from fake_upscaler import FakeUpscaler
+from ray.exceptions import RayActorError
+
+from deployments.cold_start import ASK_EVERY_S, ColdStart
+from deployments.dispatch import Dispatcher
+
+
+class Clock:
+    """Time as the test wants it."""
+
+    now_s = 50.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def test_who_sleeps_is_asked_of_serve_once_a_second() -> None:
+    running, clock, asked = [0], Clock(), [0]
+
+    def ask() -> int:
+        asked[0] += 1
+        return running[0]
+
+    cold = ColdStart(30.0, ask, clock)
+    assert cold.wait_s == 0, "nothing has been heard"
+    assert await cold.asleep() and cold.wait_s == 30
+    running[0] = 2
+    assert await cold.asleep() and asked[0] == 1
+    clock.now_s += ASK_EVERY_S
+    assert not await cold.asleep() and cold.wait_s == 0
+    cold.measured(12.0)
+    running[0] = 0
+    clock.now_s += ASK_EVERY_S
+    assert await cold.asleep() and cold.wait_s == 12, "the last start, not the guess"
+    cold.measured(13.0)
+    assert cold.wait_s == 0, "who answers runs"
+
+
+async def test_where_some_always_run_nobody_is_asked() -> None:
+    cold = ColdStart(None, lambda: pytest.fail("asked"))
+    assert not await cold.asleep() and not cold.allowed
+    cold.measured(12.0)
+    assert (cold.start_s, cold.wait_s) == (0, 0)
+
+
+async def test_without_a_controller_nobody_is_said_to_sleep() -> None:
+    def ask() -> int:
+        raise RayActorError
+
+    assert not await ColdStart(30.0, ask).asleep()
+
+
+async def test_probes_and_models_wake_nobody() -> None:
+    upscaler = FakeUpscaler()
+    async with client(upscaler, running=0, cold_start_s=30.0) as http:
+        ready = await http.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (200, "asleep")
+        assert not upscaler.describe.responses
+        # Nobody knows the model yet: only a replica can say.
+        assert (await http.get("/v1/models")).status_code == 200
+        assert len(upscaler.describe.responses) == 1
+        assert (await http.get("/v1/models")).status_code == 200
+        assert len(upscaler.describe.responses) in (1, 2)
+
+
+async def test_a_picture_waits_for_the_first_replica(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.dispatch.KNOWN_TIMEOUT_S", 0.05)
+    for cold_start_s, status in ((None, 503), (2.0, 200)):
+        upscaler = FakeUpscaler()
+        upscaler.silent = True
+        async with client(upscaler, running=0, cold_start_s=cold_start_s) as http:
+            sent = asyncio.create_task(send(http))
+            await asyncio.sleep(0.3)
+            upscaler.silent = False
+            assert (await sent).status_code == status
+
+
+async def test_a_refusal_counts_the_start_in() -> None:
+    upscaler = FakeUpscaler()
+    dispatcher = Dispatcher(
+        upscaler, 30, running=lambda: 0, retry_after_s=lambda: 5.0, cold_start_s=40.0
+    )
+    await dispatcher.cold.asleep()
+    assert dispatcher._come_again("overloaded", "").retry_after_s == 45
+
+
+async def test_a_job_is_told_of_the_start() -> None:
+    upscaler = FakeUpscaler()
+    async with client(upscaler, running=0, cold_start_s=40.0) as http:
+        made = (await send(http, **{"async": "true"})).json()
+        events = (await http.get(made["events_url"])).text
+    # The last word on its place is the replica's; the numbers before it tell of an earlier one.
+    first = next(line for line in events.splitlines() if line.startswith("id: "))
+    assert int(first.removeprefix("id: ")) > 1
+    assert "event: done" in events
