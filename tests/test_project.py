@@ -30,7 +30,7 @@ def test_every_requirement_is_pinned() -> None:
 def test_the_bundled_weights_stay_small_and_safe() -> None:
     bundled = ROOT / "sr_engine" / "bundled"
     weights = list(bundled.rglob("*.safetensors"))
-    assert len(weights) == 3
+    assert len(weights) == 4
     assert sum(path.stat().st_size for path in weights) <= 32_000_000
     assert not [p for p in bundled.rglob("*") if p.suffix in {".bin", ".pt", ".pkl", ".ckpt"}]
 
