@@ -236,6 +236,11 @@ def export(work: Path, output: Path) -> None:
     draft = build_draft()
     draft.load_state_dict(torch.load(work / "draft.pt", weights_only=True)["averaged"])
     draft.half().save_pretrained(output / "vae_draft")
+    config = output / "vae_draft" / "config.json"
+    written = json.loads(config.read_text())
+    # Diffusers writes it here, and warns of it when it reads it.
+    del written["block_out_channels"]
+    config.write_text(json.dumps(written, indent=2) + "\n")
     prior.half()
     for name, parameter in prior.named_parameters():
         if parameter.ndim >= 2 and re.search(TEXT_STREAM, name):
