@@ -4,6 +4,7 @@ Built as `deployments.app:build_app` builds it. `middlewares` stands in the plac
 `deployments.proxy.middlewares`, and adds a header to what that does.
 """
 
+import logging
 from unittest.mock import patch
 
 import ray
@@ -15,18 +16,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import deployments.app
 import deployments.proxy
 from deployments.app import AppArgs
-from deployments.upscaler import Upscaler
+from deployments.upscaler import Upscaler, UpscalerArgs
+
+# One of those that join Serve's files.
+logger = logging.getLogger("deployments.placed")
 
 NODE_HEADER = "x-node"
 
 
 class PlacedUpscaler(Upscaler):
-    """A replica that knows its place."""
+    """A replica that logs its node's id and its GPUs' numbers there."""
 
-    async def place(self) -> tuple[str, tuple[str, ...]]:
-        """Return its node's id and its GPUs' numbers there."""
+    def __init__(self, args: UpscalerArgs) -> None:
+        super().__init__(args)
         context = ray.get_runtime_context()
-        return context.get_node_id(), tuple(context.get_accelerator_ids()["GPU"])
+        gpus = ",".join(context.get_accelerator_ids()["GPU"])
+        logger.info("on node %s with GPUs %s", context.get_node_id(), gpus)
 
 
 class NodeHeader:
