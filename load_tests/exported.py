@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from math import isfinite
 
 import httpx
 import ray
@@ -28,16 +30,28 @@ def counts() -> Counts:
 
 
 def read(families: Iterable[Metric]) -> Counts:
-    """Add up the samples of all replicas."""
+    """Add up the samples of all replicas.
+
+    Rows are of the buckets' means: one and two exactly, above that as if all numbers of a bucket
+    came as often. Ray's own sums are made of the buckets' middles, half a row for each single one.
+    """
+    batches: dict[str, dict[float, float]] = {}
     found: dict[str, float] = {}
     for family in families:
         for sample in family.samples:
-            for name, kind in ((f"{ROWS}_sum", "rows"), (f"{ROWS}_count", "batches")):
-                if sample.name == name:
-                    key = f"{kind} {sample.labels['phase']}"
-                    found[key] = found.get(key, 0.0) + sample.value
-            if sample.name == BUSY:
+            if sample.name == f"{ROWS}_bucket":
+                below = batches.setdefault(sample.labels["phase"], {})
+                most = float(sample.labels["le"])
+                below[most] = below.get(most, 0.0) + sample.value
+            elif sample.name == BUSY:
                 found["busy_s"] = found.get("busy_s", 0.0) + sample.value
+    for phase, below in batches.items():
+        edges = [(0.0, 0.0), *sorted(below.items())]
+        found[f"batches {phase}"] = edges[-1][1]
+        found[f"rows {phase}"] = sum(
+            (count - fewer) * ((least + 1 + most) / 2 if isfinite(most) else least + 1)
+            for (least, fewer), (most, count) in pairwise(edges)
+        )
     return found
 
 
