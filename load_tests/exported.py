@@ -1,9 +1,8 @@
 """What the service of this process's cluster has counted, as Prometheus would scrape it."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
-from math import isfinite
 
 import httpx
 import ray
@@ -12,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 SETTLE_S = 15
 """Replicas hand their counts on every ten seconds."""
-ROWS = "ray_nullscale_batch_rows"
+PER_PHASE = {"ray_nullscale_rows_total": "rows", "ray_nullscale_batch_rows_count": "batches"}
 BUSY = "ray_nullscale_busy_seconds_total"
 
 Counts = Mapping[str, float]
@@ -30,28 +29,14 @@ def counts() -> Counts:
 
 
 def read(families: Iterable[Metric]) -> Counts:
-    """Add up the samples of all replicas.
-
-    Rows are of the buckets' means: one and two exactly, above that as if all numbers of a bucket
-    came as often. Ray's own sums are made of the buckets' middles, half a row for each single one.
-    """
-    batches: dict[str, dict[float, float]] = {}
-    found: dict[str, float] = {}
+    """Add up the samples of all replicas."""
+    found: Counter[str] = Counter()
     for family in families:
         for sample in family.samples:
-            if sample.name == f"{ROWS}_bucket":
-                below = batches.setdefault(sample.labels["phase"], {})
-                most = float(sample.labels["le"])
-                below[most] = below.get(most, 0.0) + sample.value
+            if sample.name in PER_PHASE:
+                found[f"{PER_PHASE[sample.name]} {sample.labels['phase']}"] += sample.value
             elif sample.name == BUSY:
-                found["busy_s"] = found.get("busy_s", 0.0) + sample.value
-    for phase, below in batches.items():
-        edges = [(0.0, 0.0), *sorted(below.items())]
-        found[f"batches {phase}"] = edges[-1][1]
-        found[f"rows {phase}"] = sum(
-            (count - fewer) * ((least + 1 + most) / 2 if isfinite(most) else least + 1)
-            for (least, fewer), (most, count) in pairwise(edges)
-        )
+                found["busy_s"] += sample.value
     return found
 
 

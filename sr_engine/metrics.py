@@ -95,7 +95,9 @@ class Metrics:
         self._work = gauge("nullscale_work_seconds", "Batched work of all requests that are here")
         self._busy = counter("nullscale_busy_seconds_total", "Time with work at hand")
         self._phase = counter("nullscale_phase_seconds_total", "Time in the networks", ["phase"])
-        self._rows = histogram("nullscale_batch_rows", "Rows of a batch", ROWS, ["phase"])
+        self._batch_rows = histogram("nullscale_batch_rows", "Rows of a batch", ROWS, ["phase"])
+        # Ray exports a histogram's sum as made of its buckets' middles.
+        self._rows = counter("nullscale_rows_total", "Rows of all batches", ["phase"])
         self._unfitting = counter(
             "nullscale_out_of_memory_total", "Batches and rows that did not fit", ["phase"]
         )
@@ -128,6 +130,7 @@ class Metrics:
 
     def batch(self, kind: Kind, rows: int, seconds: float) -> None:
         """Take note of a batch that ran."""
+        self._batch_rows(rows, phase=kind.phase.value)
         self._rows(rows, phase=kind.phase.value)
         self._phase(seconds, phase=kind.phase.value)
 

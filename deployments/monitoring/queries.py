@@ -1,7 +1,8 @@
 """Queries in PromQL, of which the dashboard and the alerts are made.
 
-What Ray exports has two habits. A counter appears with its first count, so that `rate` does not see
-that one; and a gauge disappears with its process, or when it has not been set for a while.
+What Ray exports has three habits. A counter appears with its first count, so that `rate` does not
+see that one; a gauge disappears with its process, or when it has not been set for a while; and a
+histogram's sum is made of its buckets' middles, which makes it an estimate at best.
 """
 
 from collections.abc import Sequence
@@ -48,11 +49,6 @@ class Queries:
         """Estimate a quantile of one of this project's histograms."""
         buckets = self.ours(f"{name}_bucket", *matchers)
         return f"histogram_quantile({q}, {self.rate(buckets, ('le', *by))})"
-
-    def mean(self, name: str, by: Sequence[str] = ()) -> str:
-        """Average what one of this project's histograms has observed."""
-        total = self.rate(self.ours(f"{name}_sum"), by)
-        return f"{total} / {self.rate(self.ours(f'{name}_count'), by)}"
 
     def last(self, series: str) -> str:
         """Take a gauge's last value in the window, however short its gaps."""

@@ -30,7 +30,13 @@ ENGINE = Row(
         Panel(
             "Batch occupancy",
             "short",
-            [Line(Q.mean("batch_rows", PHASE), "{{phase}}")],
+            [
+                Line(
+                    f"{Q.rate(Q.ours('rows_total'), PHASE)}"
+                    f" / {Q.rate(Q.ours('batch_rows_count'), PHASE)}",
+                    "{{phase}}",
+                )
+            ],
             "Rows of a batch, on average.",
         ),
         Panel(
