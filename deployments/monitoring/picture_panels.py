@@ -77,7 +77,7 @@ PARTS = Row(
                     "{{deployment}}",
                 )
             ],
-            "Pictures being decoded or encoded at a time, an estimate; compare with its replicas' CPUs.",
+            "Pictures that are coded at a time, an estimate; compare with its replicas' CPUs.",
         ),
     ],
 )
