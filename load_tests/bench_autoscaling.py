@@ -138,6 +138,7 @@ def plot(path: Path, policies: dict[str, Settings | dict[str, float]], seed: int
     above.legend()
     below.axhline(OURS.target_wait_s, color="grey", linestyle=":")
     below.set(ylabel="predicted wait, s", xlabel="s after the burst's begin", yscale="symlog")
+    below.set_ylim(bottom=0)
     plt.savefig(path, dpi=100)
 
 
