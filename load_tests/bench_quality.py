@@ -120,6 +120,7 @@ def variants(args: argparse.Namespace) -> Iterator[Variant]:
             "eta": eta,
             "guidance_strength": strength,
             "strength": start,
+            "draft": False,
         }
         if tuple(variant.values()) not in seen:
             seen.add(tuple(variant.values()))
