@@ -30,6 +30,7 @@ class ColdStart:
         self._measured_s: float | None = None
         self._asleep = False
         self._asked_s = -float("inf")
+        self._asking: asyncio.Task[None] | None = None
 
     @property
     def allowed(self) -> bool:
@@ -53,13 +54,28 @@ class ColdStart:
         self._measured_s = start_s
         self._asleep = False
 
-    async def asleep(self) -> bool:
-        """Say whether no worker runs, and none needs to; asked of Serve once a second at most."""
-        if self.allowed and self._clock() - self._asked_s >= ASK_EVERY_S:
+    async def asleep(self, *, now: bool = False) -> bool:
+        """Say whether no worker runs, and none needs to; Serve is asked for all callers at once.
+
+        Args:
+            now: not by what was heard within the last second. Who would ask a worker next needs
+                it: a question to the last one, just gone, would start another.
+        """
+        if not self.allowed:
+            return False
+        asking = self._asking
+        if asking is None or asking.done():
+            if not now and self._clock() - self._asked_s < ASK_EVERY_S:
+                return self._asleep
             self._asked_s = self._clock()
-            try:
-                self._asleep = await asyncio.to_thread(self._running) == 0
-            except RayError:
-                # Without its controller Serve starts nobody either; replicas that run go on.
-                self._asleep = False
+            self._asking = asking = asyncio.create_task(self._ask())
+        # Who gives up the wait leaves the question to the others.
+        await asyncio.shield(asking)
         return self._asleep
+
+    async def _ask(self) -> None:
+        try:
+            self._asleep = await asyncio.to_thread(self._running) == 0
+        except RayError:
+            # Without its controller Serve starts nobody either; replicas that run go on.
+            self._asleep = False

@@ -153,11 +153,7 @@ class Ingress:
 
     async def readyz(self) -> Status:
         """A replica has its model loaded and warm, or the next picture starts one."""
-        # Not asked while they sleep: a probe must not be what keeps a GPU running.
-        if await self._dispatcher.cold.asleep():
-            return Status(status="asleep")
-        await self._dispatcher.describe()
-        return Status(status="ready")
+        return Status(status="ready" if await self._dispatcher.ready() else "asleep")
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Tell the autoscaling policy of the work that this replica has sent out."""

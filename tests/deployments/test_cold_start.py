@@ -1,6 +1,7 @@
 """What pictures and probes do where it may be that no replica runs."""
 
 import asyncio
+import threading
 
 import pytest
 from fake_service import client, send
@@ -42,6 +43,23 @@ async def test_who_sleeps_is_asked_of_serve_once_a_second() -> None:
     assert cold.wait_s == 0, "who answers runs"
 
 
+async def test_who_asks_meanwhile_gets_the_same_answer() -> None:
+    answer, asked = threading.Event(), [0]
+
+    def ask() -> int:
+        asked[0] += 1
+        answer.wait(30)
+        return 0
+
+    cold = ColdStart(30.0, ask)
+    asking = [asyncio.create_task(cold.asleep(now=now)) for now in (False, False, True, True)]
+    await asyncio.sleep(0.05)
+    asking[0].cancel()
+    answer.set()
+    assert await asyncio.gather(*asking[1:]) == [True, True, True]
+    assert asked == [1]
+
+
 async def test_where_some_always_run_nobody_is_asked() -> None:
     cold = ColdStart(None, lambda: pytest.fail("asked"))
     assert not await cold.asleep() and not cold.allowed
@@ -59,14 +77,27 @@ async def test_without_a_controller_nobody_is_said_to_sleep() -> None:
 async def test_probes_and_models_wake_nobody() -> None:
     upscaler = FakeUpscaler()
     async with client(upscaler, running=0, cold_start_s=30.0) as http:
-        ready = await http.get("/readyz")
+        ready, *others = await asyncio.gather(*[http.get("/readyz") for _ in range(5)])
+        assert {other.json()["status"] for other in others} == {"asleep"}
         assert (ready.status_code, ready.json()["status"]) == (200, "asleep")
         assert not upscaler.describe.responses
         # Nobody knows the model yet: only a replica can say.
         assert (await http.get("/v1/models")).status_code == 200
         assert len(upscaler.describe.responses) == 1
-        assert (await http.get("/v1/models")).status_code == 200
-        assert len(upscaler.describe.responses) in (1, 2)
+        answers = await asyncio.gather(*[http.get("/v1/models") for _ in range(5)])
+        assert {answer.status_code for answer in answers} == {200}
+        assert len(upscaler.describe.responses) == 1
+
+
+async def test_a_probe_does_not_take_one_just_gone_for_awake() -> None:
+    upscaler, running = FakeUpscaler(), [1]
+    dispatcher = Dispatcher(upscaler, 30, running=lambda: running[0], cold_start_s=30.0)
+    assert await dispatcher.ready()
+    assert len(upscaler.describe.responses) == 1
+    running[0] = 0
+    assert not await dispatcher.ready()
+    assert (await dispatcher.describe()).name == "fake"
+    assert len(upscaler.describe.responses) == 1
 
 
 async def test_a_picture_waits_for_the_first_replica(monkeypatch: pytest.MonkeyPatch) -> None:
