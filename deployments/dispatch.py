@@ -157,6 +157,7 @@ class Dispatcher:
         except NullscaleError as err:
             raise problem_of(cause_of(err)) from err
         self._answered_s = time.monotonic()
+        self.cold.measured(reply.start_s)
         return reply
 
     async def describe(self) -> ModelDescription:

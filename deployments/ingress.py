@@ -186,9 +186,11 @@ class Ingress:
             raise problems.Problem("not_ready", detail, retry_after_s=JOBS_AGAIN_S, close=True)
 
     def _look(self) -> None:
-        """Say what is out, and for how long."""
-        wait_s = self._backlog.predicted_wait_s() + self._dispatcher.cold.wait_s
-        self._metrics.work.stands(self._backlog.outstanding_s(), wait_s)
+        """Say what is out, and for how long; while nothing is, nobody waits for a start."""
+        outstanding_s, wait_s = self._backlog.outstanding_s(), self._backlog.predicted_wait_s()
+        if outstanding_s > 0:
+            wait_s += self._dispatcher.cold.wait_s
+        self._metrics.work.stands(outstanding_s, wait_s)
 
     def _half_of_the_wait_s(self) -> float:
         """By then there is room in the replicas' queue, whoever filled it."""

@@ -2,14 +2,36 @@
 
 import asyncio
 import threading
+import time
 
+import numpy as np
 import pytest
-from fake_service import client, send
+from fake_service import LIMITS, client, send, service
 from fake_upscaler import FakeUpscaler
 from ray.exceptions import RayActorError
 
 from deployments.cold_start import ASK_EVERY_S, ColdStart
 from deployments.dispatch import Dispatcher
+from deployments.metrics import HttpMetrics
+from deployments.schemas import IngressSettings, Order
+from sr_engine.image_io import SourceImage
+from sr_engine.metrics import PrometheusRecorder
+from sr_engine.request import UpscaleParams
+
+SOURCE = SourceImage(
+    samples=np.zeros((8, 6, 3), np.uint8), alpha=None, exif=None, xmp=None, bit_depth=8
+)
+
+
+def order() -> Order:
+    return Order(
+        source=SOURCE,
+        params=UpscaleParams(seed=1, num_inference_steps=2),
+        output_format="png",
+        output_quality=None,
+        until_s=time.time() + 30,
+        decode_ms=0.0,
+    )
 
 
 class Clock:
@@ -119,6 +141,33 @@ async def test_a_refusal_counts_the_start_in() -> None:
     )
     await dispatcher.cold.asleep()
     assert dispatcher._come_again("overloaded", "").retry_after_s == 45
+
+
+@pytest.mark.parametrize("events", [False, True])
+async def test_a_reply_tells_that_one_is_awake_and_what_its_start_took(events: bool) -> None:
+    dispatcher = Dispatcher(
+        FakeUpscaler(), 30, running=lambda: 0, retry_after_s=lambda: 5.0, cold_start_s=40.0
+    )
+    await dispatcher.upscale(order(), "1", (lambda event: None) if events else None)
+    assert dispatcher._come_again("overloaded", "").retry_after_s == 5
+    assert dispatcher.cold.start_s == 2, "as it has said, not the guess"
+
+
+async def test_the_gauge_of_the_wait_has_the_start_in_it_only_while_someone_waits() -> None:
+    upscaler, recorder = FakeUpscaler(), PrometheusRecorder()
+    ingress, _ = service(upscaler, IngressSettings(limits=LIMITS), running=0, cold_start_s=40.0)
+    ingress._metrics = HttpMetrics(recorder)
+
+    def gauge() -> float | None:
+        ingress._look()
+        return recorder.registry.get_sample_value("nullscale_predicted_wait_seconds")
+
+    assert (await ingress.readyz()).status == "asleep"
+    assert gauge() == 0
+    with ingress._backlog.place() as place:
+        ingress._backlog.settle(place, 3.0)
+        assert gauge() == 3 + 40
+    assert gauge() == 0
 
 
 async def test_a_job_is_told_of_the_start() -> None:
