@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ray.exceptions import RayError
 
 ASK_EVERY_S = 1.0
+ANSWER_WITHIN_S = 1.0
 
 
 class ColdStart:
@@ -57,6 +58,9 @@ class ColdStart:
     async def asleep(self, *, now: bool = False) -> bool:
         """Say whether no worker runs, and none needs to; Serve is asked for all callers at once.
 
+        No answer within a second of the question counts as no: what only waits for a silent
+        controller must not hold pictures up that replicas could take.
+
         Args:
             now: not by what was heard within the last second. Who would ask a worker next needs
                 it: a question to the last one, just gone, would start another.
@@ -69,8 +73,13 @@ class ColdStart:
                 return self._asleep
             self._asked_s = self._clock()
             self._asking = asking = asyncio.create_task(self._ask())
-        # Who gives up the wait leaves the question to the others.
-        await asyncio.shield(asking)
+        left_s = self._asked_s + ANSWER_WITHIN_S - self._clock()
+        # It goes on without those who give up the wait.
+        done, _ = await asyncio.wait({asking}, timeout=max(0.0, left_s))
+        if done:
+            asking.result()
+        else:
+            self._asleep = False
         return self._asleep
 
     async def _ask(self) -> None:

@@ -82,6 +82,29 @@ async def test_who_asks_meanwhile_gets_the_same_answer() -> None:
     assert asked == [1]
 
 
+async def test_a_silent_controller_holds_no_picture_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deployments.cold_start.ANSWER_WITHIN_S", 0.05)
+    answer, asked = threading.Event(), [0]
+
+    def ask() -> int:
+        asked[0] += 1
+        answer.wait(30)
+        return 0
+
+    try:
+        upscaler = FakeUpscaler()
+        dispatcher = Dispatcher(upscaler, 30, running=ask, cold_start_s=30.0)
+        for _ in range(3):
+            await dispatcher.upscale(order(), "1")
+        assert len(upscaler.calls) == 3 and asked == [1], "one question is out, whoever waits"
+        assert await dispatcher.ready()
+    finally:
+        answer.set()
+    async with asyncio.timeout(10):
+        while not await dispatcher.cold.asleep(now=True):
+            await asyncio.sleep(0.01)
+
+
 async def test_where_some_always_run_nobody_is_asked() -> None:
     cold = ColdStart(None, lambda: pytest.fail("asked"))
     assert not await cold.asleep() and not cold.allowed
