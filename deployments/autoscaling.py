@@ -57,7 +57,8 @@ class Load:
     Attributes:
         outstanding_s: engine seconds of all that has come and has not been answered.
         arriving: engine seconds that arrive a second: replicas that they keep busy.
-        waiting: anyone waits, whether or not the work is known.
+        waiting: anyone waits, whether or not the work is known; while replicas run it may be a
+            probe, which is no reason to keep one.
         running: replicas that work.
         target: replicas that there are to be; some may still be starting.
         least: replicas that there must be.
@@ -115,7 +116,8 @@ def decide(settings: Settings, load: Load, memory: Memory | None) -> Decision:
         memory = Memory(needs=(first,), grown_s=-math.inf, worked_s=load.now_s)
     keep_up = load.arriving / settings.utilisation
     catch_up = _catch_up(settings, load, memory)
-    works = load.waiting or load.outstanding_s > 0 or load.arriving > 0
+    wakes = load.waiting and not load.running
+    works = wakes or load.outstanding_s > 0 or load.arriving > 0
     floor = max(load.least, int(works))
     need = max(_whole(max(keep_up, catch_up)), floor)
 

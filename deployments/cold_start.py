@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ray.exceptions import RayError
 
 ASK_EVERY_S = 1.0
+ANSWER_WITHIN_S = 1.0
 
 
 class ColdStart:
@@ -30,6 +31,7 @@ class ColdStart:
         self._measured_s: float | None = None
         self._asleep = False
         self._asked_s = -float("inf")
+        self._asking: asyncio.Task[None] | None = None
 
     @property
     def allowed(self) -> bool:
@@ -53,13 +55,36 @@ class ColdStart:
         self._measured_s = start_s
         self._asleep = False
 
-    async def asleep(self) -> bool:
-        """Say whether no worker runs, and none needs to; asked of Serve once a second at most."""
-        if self.allowed and self._clock() - self._asked_s >= ASK_EVERY_S:
+    async def asleep(self, *, now: bool = False) -> bool:
+        """Say whether no worker runs, and none needs to; Serve is asked for all callers at once.
+
+        No answer within a second of the question counts as no: what only waits for a silent
+        controller must not hold pictures up that replicas could take.
+
+        Args:
+            now: not by what was heard within the last second. Who would ask a worker next needs
+                it: a question to the last one, just gone, would start another.
+        """
+        if not self.allowed:
+            return False
+        asking = self._asking
+        if asking is None or asking.done():
+            if not now and self._clock() - self._asked_s < ASK_EVERY_S:
+                return self._asleep
             self._asked_s = self._clock()
-            try:
-                self._asleep = await asyncio.to_thread(self._running) == 0
-            except RayError:
-                # Without its controller Serve starts nobody either; replicas that run go on.
-                self._asleep = False
+            self._asking = asking = asyncio.create_task(self._ask())
+        left_s = self._asked_s + ANSWER_WITHIN_S - self._clock()
+        # It goes on without those who give up the wait.
+        done, _ = await asyncio.wait({asking}, timeout=max(0.0, left_s))
+        if done:
+            asking.result()
+        else:
+            self._asleep = False
         return self._asleep
+
+    async def _ask(self) -> None:
+        try:
+            self._asleep = await asyncio.to_thread(self._running) == 0
+        except RayError:
+            # Without its controller Serve starts nobody either; replicas that run go on.
+            self._asleep = False

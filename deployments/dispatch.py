@@ -157,9 +157,10 @@ class Dispatcher:
         except NullscaleError as err:
             raise problem_of(cause_of(err)) from err
         self._answered_s = time.monotonic()
+        self.cold.measured(reply.start_s)
         return reply
 
-    async def describe(self, timeout_s: float = DESCRIBE_TIMEOUT_S) -> ModelDescription:
+    async def describe(self) -> ModelDescription:
         """The model that the replicas have loaded; the last known one while they are busy.
 
         While all sleep it is the last known one too: to be asked would wake them up.
@@ -167,8 +168,43 @@ class Dispatcher:
         Raises:
             Problem: no replica is ready.
         """
-        if self._description is not None and await self.cold.asleep():
+        if self._description is not None and await self.cold.asleep(now=True):
             return self._description
+        return await self._describe(DESCRIBE_TIMEOUT_S)
+
+    async def ready(self) -> bool:
+        """Say whether any replica is awake; while all sleep none is asked, which would wake one.
+
+        Raises:
+            Problem: no replica is ready.
+        """
+        if await self.cold.asleep(now=True):
+            return False
+        await self._describe(DESCRIBE_TIMEOUT_S)
+        return True
+
+    async def known(self) -> ModelDescription:
+        """The description at hand; replicas are asked only where there is none.
+
+        The question waits its turn among the pictures, for all who want to know; they wait for a
+        while only, in which a replica can start where it may be that none runs.
+
+        Raises:
+            Problem: no replica has answered yet.
+        """
+        if self._description is not None:
+            return self._description
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._describe(self._timeout_s))
+            # Where nobody waits any more, what went wrong is nobody's.
+            self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        try:
+            async with asyncio.timeout(KNOWN_TIMEOUT_S + 2 * self.cold.start_s):
+                return await asyncio.shield(self._asking)
+        except (TimeoutError, Problem) as err:
+            raise self._come_again("not_ready", "no worker is ready", close=True) from err
+
+    async def _describe(self, timeout_s: float) -> ModelDescription:
         try:
             async with asyncio.timeout(timeout_s):
                 self._description = await settled(self._upscaler.describe.remote())
@@ -184,27 +220,6 @@ class Dispatcher:
             raise self._come_again("not_ready", "no worker is ready") from err
         assert self._description is not None
         return self._description
-
-    async def known(self) -> ModelDescription:
-        """The description at hand; replicas are asked only where there is none.
-
-        The question waits its turn among the pictures, for all who want to know; they wait for a
-        while only, in which a replica can start where it may be that none runs.
-
-        Raises:
-            Problem: no replica has answered yet.
-        """
-        if self._description is not None:
-            return self._description
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self.describe(self._timeout_s))
-            # Where nobody waits any more, what went wrong is nobody's.
-            self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
-        try:
-            async with asyncio.timeout(KNOWN_TIMEOUT_S + 2 * self.cold.start_s):
-                return await asyncio.shield(self._asking)
-        except (TimeoutError, Problem) as err:
-            raise self._come_again("not_ready", "no worker is ready", close=True) from err
 
     async def _any_running(self) -> bool:
         try:

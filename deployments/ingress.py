@@ -153,11 +153,7 @@ class Ingress:
 
     async def readyz(self) -> Status:
         """A replica has its model loaded and warm, or the next picture starts one."""
-        # Not asked while they sleep: a probe must not be what keeps a GPU running.
-        if await self._dispatcher.cold.asleep():
-            return Status(status="asleep")
-        await self._dispatcher.describe()
-        return Status(status="ready")
+        return Status(status="ready" if await self._dispatcher.ready() else "asleep")
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Tell the autoscaling policy of the work that this replica has sent out."""
@@ -190,9 +186,11 @@ class Ingress:
             raise problems.Problem("not_ready", detail, retry_after_s=JOBS_AGAIN_S, close=True)
 
     def _look(self) -> None:
-        """Say what is out, and for how long."""
-        wait_s = self._backlog.predicted_wait_s() + self._dispatcher.cold.wait_s
-        self._metrics.work.stands(self._backlog.outstanding_s(), wait_s)
+        """Say what is out, and for how long; while nothing is, nobody waits for a start."""
+        outstanding_s, wait_s = self._backlog.outstanding_s(), self._backlog.predicted_wait_s()
+        if outstanding_s > 0:
+            wait_s += self._dispatcher.cold.wait_s
+        self._metrics.work.stands(outstanding_s, wait_s)
 
     def _half_of_the_wait_s(self) -> float:
         """By then there is room in the replicas' queue, whoever filled it."""

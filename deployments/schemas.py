@@ -121,6 +121,7 @@ class UpscaleReply:
         queue_s: seconds in the replica before the first model call.
         compute_s: seconds from then to the end.
         work_s: of the engine's time, its share: what a picture costs whatever else ran beside it.
+        start_s: what the replica's own start took.
     """
 
     image: np.ndarray
@@ -130,6 +131,7 @@ class UpscaleReply:
     queue_s: float
     compute_s: float
     work_s: float
+    start_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -208,6 +208,7 @@ class Upscaler:
             queue_s=result.queue_s,
             compute_s=result.compute_s,
             work_s=result.work_s,
+            start_s=self._start_s,
         )
 
     @contextmanager

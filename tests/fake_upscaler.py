@@ -164,6 +164,7 @@ class FakeUpscaler:
             queue_s=0.0,
             compute_s=0.001,
             work_s=self.work_s,
+            start_s=self.description.start_s,
         )
 
     async def _describe(self) -> ModelDescription:

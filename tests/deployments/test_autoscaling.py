@@ -155,6 +155,14 @@ def test_zero_is_left_at_once_and_reached_late() -> None:
         assert decision.replicas == 1, "a start is not broken off"
 
 
+def test_probes_keep_no_replica_awake() -> None:
+    load = replace(LOAD, least=0, waiting=True)
+    replicas = [d.replicas for d in follow([(1.0, 0.0)] * 10 + [(0.0, 0.0)] * 620, load)]
+    # The last work is that of the tenth second. Asked for at zero, one would start again.
+    assert replicas[:609] == [1] * 609
+    assert replicas[609] == 0
+
+
 def test_with_a_least_number_it_does_not_sleep() -> None:
     assert {d.replicas for d in follow([(0.0, 0.0)] * 2000)} == {1}
 

@@ -61,6 +61,7 @@ async def test_a_reply_is_what_the_engine_makes(upscaler: Upscaler, checkpoint: 
     assert (reply.seed, reply.model) == (3, checkpoint.name)
     assert reply.reachable == expected.consistency.reachable
     assert reply.compute_s > 0
+    assert reply.start_s == (await upscaler.describe()).start_s > 0
 
 
 async def test_one_id_used_twice_is_two_requests(upscaler: Upscaler) -> None:
