@@ -170,6 +170,30 @@ def test_without_a_user_config_the_defaults_are_checked() -> None:
     assert findings(config) == []
 
 
+@pytest.mark.parametrize(
+    "name", ["deployments.autoscaling:ByWork", "deployments.autoscaling.ByWork"]
+)
+def test_the_policy_is_known_by_each_name_that_serve_takes(name: str) -> None:
+    config = load("serve_config.yaml")
+    policy = config["applications"][0]["autoscaling_policy"]
+    policy["policy_function"] = name
+    assert AutoscalingPolicy(**policy).get_policy() is ByWork
+    assert findings(config) == []
+    policy["policy_kwargs"]["utilisation"] = 2
+    (found,) = findings(config)
+    assert found.startswith("nullscale: autoscaling_policy: utilisation must")
+
+
+def test_a_policy_that_is_not_known_is_said_to_be_unchecked() -> None:
+    config = load("serve_config.yaml")
+    policy = config["applications"][0]["autoscaling_policy"]
+    policy["policy_function"] = "deployments.autoscaling:ByWerk"
+    (found,) = findings(config)
+    assert found.startswith("nullscale: autoscaling_policy: deployments.autoscaling:ByWerk is not")
+    del config["applications"][0]["autoscaling_policy"]
+    assert findings(config) == []
+
+
 def test_targets_of_autoscaling_are_within_what_a_replica_takes() -> None:
     config = load("serve_config.yaml")
     for name in ("Ingress", "Upscaler"):
