@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.metrics import HttpMetrics
-from deployments.repeating import REPEAT_S
+from deployments.repeating import REPEAT_S, attempt
 
 logger = logging.getLogger(__name__)
 
@@ -114,8 +114,8 @@ class AccessLog:
 
         async def refresh() -> None:
             while True:
-                self._look()
-                self._metrics.refresh()
+                attempt(self._look)
+                attempt(self._metrics.refresh)
                 await asyncio.sleep(REPEAT_S)
 
         task = asyncio.create_task(refresh())

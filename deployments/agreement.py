@@ -13,6 +13,8 @@ PREFETCH = 4
 """Times `max_active` that a replica may accept: what it has accepted can move to no other."""
 BYTES_A_PIXEL = 4
 """A result that does not compress, with transparency."""
+POLICY = f"{ByWork.__module__}:{ByWork.__name__}"
+"""The policy whose needs are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,12 @@ def _of_autoscaling(whole: Whole) -> Iterator[str]:
             "cold_start_s must be set where the Upscaler's min_replicas is 0, so that pictures wait"
             " for a start, and nowhere else"
         )
-    if whole.policy.get("policy_function") != f"{ByWork.__module__}:{ByWork.__name__}":
+    if not whole.policy:
+        return
+    name = str(whole.policy.get("policy_function"))
+    # Serve takes a dot for the colon as well.
+    if name.replace(":", ".") != POLICY.replace(":", "."):
+        yield f"autoscaling_policy: {name} is not {POLICY}: what it needs cannot be checked"
         return
     try:
         policy = ByWork(**whole.policy.get("policy_kwargs", {})).settings

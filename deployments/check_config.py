@@ -92,6 +92,12 @@ def _of_application(application: Mapping[str, Any], config: Mapping[str, Any]) -
         for name in DEPLOYMENTS
         if name not in parts
     ]
+    refused += [
+        f"{name}.user_config: empty, so that Serve tells replicas nothing, and an Ingress lets"
+        " nobody in; without the key they have the defaults"
+        for name in USER_CONFIGS
+        if parts.get(name, {}).get("user_config", {}) is None
+    ]
     checks: dict[str, tuple[type[BaseModel], Any]] = {
         "args": (AppArgs, application.get("args", {})),
         **{

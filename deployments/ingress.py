@@ -183,7 +183,7 @@ class Ingress:
     def _check_jobs_are_taken(self) -> None:
         if not self._takes_jobs:
             detail = "no new jobs are taken at present; without `async` pictures are"
-            raise problems.Problem("not_ready", detail, retry_after_s=JOBS_AGAIN_S, close=True)
+            raise problems.Problem("jobs_paused", detail, retry_after_s=JOBS_AGAIN_S, close=True)
 
     def _look(self) -> None:
         """Say what is out, and for how long; while nothing is, nobody waits for a start."""

@@ -54,6 +54,7 @@ class KeyFile:
         self._path = path
         self._look_every_s = look_every_s
         self._looked_s = time.monotonic()
+        self._unreadable = False
         self._stamp = _stamp(path)
         self._keys = read_keys(path)
 
@@ -62,18 +63,30 @@ class KeyFile:
         now_s = time.monotonic()
         if now_s - self._looked_s >= self._look_every_s:
             self._looked_s = now_s
-            try:
-                self._look()
-            except (ValueError, OSError) as err:
-                logger.error("the file of keys is refused, the old keys stand: %s", err)
+            self._look()
         return self._keys
 
     def _look(self) -> None:
-        stamp = _stamp(self._path)
-        if stamp != self._stamp:
-            # A bad file is complained of once, not every second.
-            self._stamp = stamp
+        # What is wrong is complained of once, not every second.
+        try:
+            stamp = _stamp(self._path)
+            if stamp != self._stamp:
+                self._read()
+                # One that could not be read may become readable without having changed.
+                self._stamp = stamp
+        except OSError as err:
+            if not self._unreadable:
+                logger.error("the file of keys cannot be read, the old keys stand: %s", err)
+            self._unreadable = True
+        else:
+            self._unreadable = False
+
+    def _read(self) -> None:
+        try:
             self._keys = read_keys(self._path)
+        except ValueError as err:
+            logger.error("the file of keys is refused, the old keys stand: %s", err)
+        else:
             logger.info("%d API keys are known from now on", len(self._keys))
 
 

@@ -47,5 +47,6 @@ KINDS = {
     "out_of_memory": Kind(503, "The device has no room for this picture", retryable=True),
     "replica_lost": Kind(503, "The worker on this request was lost", retryable=True),
     "not_ready": Kind(503, "No worker is ready", retryable=True),
+    "jobs_paused": Kind(503, "No new jobs are taken at present", retryable=True),
     "deadline_exceeded": Kind(504, "The request took too long", retryable=True),
 }

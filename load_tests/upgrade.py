@@ -50,7 +50,10 @@ STEPS = 200  # about a second: some are under way whenever a replica is to stop
 
 
 def release(name: str) -> Change:
-    """Replace one deployment's replicas, as a node's new image is taken into use."""
+    """Replace one deployment's replicas, as a node's new image is taken into use.
+
+    Ray starts no worker with a ``runtime_env`` from a folder with a space in its name.
+    """
 
     def change(config: Config) -> None:
         environment = {"env_vars": {"NULLSCALE_RELEASE": "2"}}

@@ -76,7 +76,10 @@ def parse_mix(text: str) -> tuple[Size, ...]:
     Raises:
         InvalidParameter: it is no such list.
     """
-    return tuple(_size(part) for part in text.split(","))
+    mix = tuple(_size(part) for part in text.split(","))
+    if not math.isfinite(sum(size.weight for size in mix)):
+        raise InvalidParameter("mix", "the weights are too large to be added")
+    return mix
 
 
 def parse_counts(text: str) -> tuple[int, ...]:
@@ -188,5 +191,10 @@ def _size(text: str) -> Size:
         raise InvalidParameter("mix", f"{text!r}: sides are from 1 to {MAX_SIDE_PX} px")
     if not 0 < size.weight < math.inf:
         raise InvalidParameter("mix", f"{text!r}: weights are above 0")
-    UpscaleParams(scale=size.scale)
+    if size.height == size.width == 1:
+        raise InvalidParameter("mix", f"{text!r}: a picture of one pixel takes no GPU")
+    try:
+        UpscaleParams(scale=size.scale)
+    except InvalidParameter as err:
+        raise InvalidParameter("mix", f"{text!r}: the scale {err.message}") from err
     return size

@@ -68,6 +68,13 @@ class Costs:
 
     def limit(self, max_rows: int) -> None:
         """Let no batch, whatever its phase, have more rows than this from now on."""
+        if max_rows > self._max_rows:
+            # Where the former limit was the verdict, there is another one to be found at once.
+            self._settled = {
+                kind: left
+                for kind, left in self._settled.items()
+                if 2 * self._caps.get(kind, 1) <= self._max_rows
+            }
         self._max_rows = max_rows
         self._row_s.clear()
 

@@ -20,9 +20,12 @@ ASSUMPTIONS = (
     "nobody is refused."
 )
 
+MOST = 1e9
+"""The largest number that an option takes: beyond, there is nothing to plan."""
+
 
 def plan(
-    rate: Annotated[float, typer.Option(min=0.001, help="pictures an hour that arrive")],
+    rate: Annotated[float, typer.Option(min=0.001, max=MOST, help="pictures an hour that arrive")],
     gpu: Annotated[
         str, typer.Option(help="device of the table in sr_engine/devices.py, ?slow=F for slower")
     ] = "sd3.5-medium-h100",
@@ -34,10 +37,11 @@ def plan(
     projection: Annotated[Projection | None, typer.Option(help="DDNM projection")] = None,
     guidance_scale: Annotated[float | None, typer.Option(help="1 is off, else twice")] = None,
     target_p95: Annotated[
-        float | None, typer.Option(min=0, help="seconds; the smallest count that meets it is named")
+        float | None,
+        typer.Option(min=0, max=MOST, help="seconds; the smallest count that meets it is named"),
     ] = None,
     added_ms: Annotated[
-        float, typer.Option(min=0, help="of HTTP and image coding, a request")
+        float, typer.Option(min=0, max=MOST, help="of HTTP and image coding, a request")
     ] = 80.0,
     max_active: Annotated[int, typer.Option(min=1, help="as in the Serve configuration")] = 8,
     max_ongoing: Annotated[int, typer.Option(min=1, help="max_ongoing_requests of it")] = 16,
@@ -57,7 +61,7 @@ def plan(
         params = UpscaleParams().override(given)
         load = load_of(sizes, params, service.device, per_hour=rate, requests=requests, seed=seed)
     except InvalidParameter as err:
-        raise typer.BadParameter(err.message, param_hint=f"--{err.field}") from err
+        raise typer.BadParameter(err.message, param_hint=_option(err.field)) from err
     except ModelLoadError as err:
         raise typer.BadParameter(str(err), param_hint="--gpu") from err
     found = predict(load, counts, service, seed=seed)
@@ -77,6 +81,10 @@ def plan(
         verdict = f"needs {enough} GPUs" if enough else "is met by none of these"
         console.print(f"A 95th percentile of {target_p95:g} s {verdict}.")
     console.print(ASSUMPTIONS)
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _table(predictions: list[Prediction], enough: int | None) -> Table:

@@ -156,7 +156,7 @@ def _absences(q: Queries) -> list[Alert]:
 
 
 def _failures(q: Queries, limits: Thresholds) -> list[Alert]:
-    kinds = 'code!~"overloaded|deadline_exceeded"'
+    kinds = 'code!~"overloaded|deadline_exceeded|jobs_paused"'
     requests = q.ours("http_requests_total", 'route!~"/livez|/readyz|unmatched"')
     failed = q.ours("http_requests_total", 'route!~"/livez|/readyz"', 'status=~"5.."', kinds)
     jobs, failed_jobs = (

@@ -113,6 +113,39 @@ def test_keys_are_those_of_the_file_as_it_is(
     assert set(file.keys()) == {"ann", "carol"}
 
 
+def test_a_file_of_keys_that_cannot_be_read_for_a_moment_is_read_again(
+    keys_file: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = KeyFile(keys_file, look_every_s=0)
+    readable = False
+
+    def read(path: str) -> dict[str, str]:
+        # File modes would not stop a test that runs as root.
+        if not readable:
+            raise PermissionError(f"not yours: {path}")
+        return read_keys(path)
+
+    def complaints() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+    monkeypatch.setattr("deployments.keys.read_keys", read)
+    new = Path(f"{keys_file}.new")
+    new.write_text(f"carol {'2' * 64}\n")
+    new.rename(keys_file)
+    assert set(file.keys()) == set(file.keys()) == {"ann", "bob"}
+    readable = True
+    assert set(file.keys()) == {"carol"}
+    (complaint,) = complaints()
+    assert "the old keys stand: not yours" in complaint
+    # Once for each time that it is out of reach.
+    new.write_text(f"dan {'3' * 64}\n")
+    Path(keys_file).unlink()
+    assert set(file.keys()) == set(file.keys()) == {"carol"}
+    assert len(complaints()) == 2
+    new.rename(keys_file)
+    assert set(file.keys()) == {"dan"}
+
+
 async def test_a_job_is_its_key_holders(keys_file: str) -> None:
     async with client(FakeUpscaler(), access=Access(keys_file=keys_file)) as http:
         ann, bob = bearer("token-ann"), bearer("token-bob")

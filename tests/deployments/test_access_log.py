@@ -8,7 +8,7 @@ from asgi import exchange, scope_of
 from fastapi import FastAPI, Response
 from fastapi.responses import StreamingResponse
 from prometheus_client import CollectorRegistry
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope, Send
 
 from deployments import access_log, problems
 from deployments.access_log import AccessLog
@@ -61,6 +61,18 @@ class Service:
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"nullscale_{name}", labels)
+
+
+async def forever(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.Event().wait()
+
+
+async def never() -> Message:
+    raise AssertionError("nobody asks")
+
+
+async def nothing(message: Message) -> None:
+    pass
 
 
 @pytest.fixture
@@ -190,6 +202,38 @@ async def test_the_gauge_is_said_again_while_the_application_lives(
     after = times
     await asyncio.sleep(0.02)
     assert times == after
+
+
+async def test_a_gauge_that_cannot_be_said_once_is_said_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(access_log, "REPEAT_S", 0.001)
+    looks = 0
+    said = asyncio.Event()
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise RuntimeError("nothing to see")
+
+    def refresh() -> None:
+        if looks == 1:
+            raise OSError("nobody listens")
+        said.set()
+
+    monkeypatch.setattr(service.metrics, "refresh", refresh)
+    log = AccessLog(forever, service.metrics, look)
+    life = asyncio.create_task(log({"type": "lifespan"}, never, nothing))
+    async with asyncio.timeout(30):
+        await said.wait()
+    life.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await life
+    assert [str(r.exc_info[1]) for r in caplog.records if r.exc_info] == [
+        "nothing to see",
+        "nobody listens",
+    ]
 
 
 async def test_unknown_methods_share_a_label(service: Service) -> None:

@@ -112,6 +112,8 @@ CASES = [
     Case("Failures", True, 20, {GOOD: "0+97x30", requests("internal_error", 500): "0+3x30"}),
     Case("Failures", True, 20, {GOOD: "0+97x30", requests("not_ready", 503): "0+3x30"}),
     Case("Failures", False, 20, {GOOD: "0+50x30", requests("overloaded", 503): "0+50x30"}),
+    # By configuration, before an upgrade.
+    Case("Failures", False, 20, {GOOD: "0+50x30", requests("jobs_paused", 503): "0+50x30"}),
     Case(
         "Failures",
         True,

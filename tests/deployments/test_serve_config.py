@@ -142,6 +142,8 @@ def test_a_laptops_upgrade_does_not_wait_for_long_pictures() -> None:
         ("Upscaler.ray_actor_options.num_gpus", 0.5, "Upscaler: num_gpus must"),
         ("args.model", None, "args: model: "),
         ("Upscaler.user_config.max_active", 0, "Upscaler.user_config: max_active: "),
+        ("Ingress.user_config", None, "Ingress.user_config: empty"),
+        ("Upscaler.user_config", None, "Upscaler.user_config: empty"),
         ("Ingress.user_config.take_jobs", [], "Ingress.user_config: take_jobs: "),
     ],
 )
@@ -159,6 +161,37 @@ def test_what_does_not_agree_is_said(where: str, value: object, said: str) -> No
     node[steps[-1]] = value
     (found,) = findings(config)
     assert found.startswith(f"nullscale: {said}")
+
+
+def test_without_a_user_config_the_defaults_are_checked() -> None:
+    config = load("serve_config.yaml")
+    for name in ("Ingress", "Upscaler"):
+        del deployments(config)[name]["user_config"]
+    assert findings(config) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["deployments.autoscaling:ByWork", "deployments.autoscaling.ByWork"]
+)
+def test_the_policy_is_known_by_each_name_that_serve_takes(name: str) -> None:
+    config = load("serve_config.yaml")
+    policy = config["applications"][0]["autoscaling_policy"]
+    policy["policy_function"] = name
+    assert AutoscalingPolicy(**policy).get_policy() is ByWork
+    assert findings(config) == []
+    policy["policy_kwargs"]["utilisation"] = 2
+    (found,) = findings(config)
+    assert found.startswith("nullscale: autoscaling_policy: utilisation must")
+
+
+def test_a_policy_that_is_not_known_is_said_to_be_unchecked() -> None:
+    config = load("serve_config.yaml")
+    policy = config["applications"][0]["autoscaling_policy"]
+    policy["policy_function"] = "deployments.autoscaling:ByWerk"
+    (found,) = findings(config)
+    assert found.startswith("nullscale: autoscaling_policy: deployments.autoscaling:ByWerk is not")
+    del config["applications"][0]["autoscaling_policy"]
+    assert findings(config) == []
 
 
 def test_targets_of_autoscaling_are_within_what_a_replica_takes() -> None:

@@ -78,7 +78,7 @@ async def test_before_an_upgrade_new_jobs_are_refused_and_old_ones_go_on() -> No
         await send(http, headers={"Prefer": "respond-async"}),
         await send(http, **{"async": "true"}),
     ):
-        problem(refused, 503, "not_ready")
+        assert problem(refused, 503, "jobs_paused").retryable
         assert int(refused.headers["retry-after"]) > 0
     assert (await send(http)).status_code == 200
     while (await http.get(made.headers["location"])).json()["status"] != "succeeded":

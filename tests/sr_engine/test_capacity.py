@@ -16,6 +16,7 @@ DEVICE = find_device("sd3.5-medium-h100")
 # One native tile, two steps: two transformers, two decoders and one encoder.
 TWO_STEPS_S = 2 * 0.0141 + 2 * 0.0131 + 0.0061
 PARAMS = UpscaleParams(num_inference_steps=2)
+NUMBERS = ("inf", "nan", "-1", "1e308")
 
 
 def load(per_hour: float, mix: str = "256x256:4:1", requests: int = 300) -> list[Arrival]:
@@ -31,11 +32,16 @@ def test_a_mix_and_counts_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "mix", ["", "4x4:4", "4x4:4:1,", "4:4:1", "0x4:4:1", "4x4:17:1", "4x4:nan:1", "4x4:4:0"]
+    "mix",
+    [
+        *("", "4x4:4", "4x4:4:1,", "4:4:1", "0x4:4:1", "4x4:17:1", "4x4:nan:1", "4x4:4:0"),
+        *("1x1:4:1", "4x4:4:inf", "4x4:4:1e308,8x8:4:1e308"),
+    ],
 )
 def test_what_is_no_mix_is_refused(mix: str) -> None:
-    with pytest.raises(InvalidParameter):
+    with pytest.raises(InvalidParameter) as refused:
         parse_mix(mix)
+    assert refused.value.field == "mix"
 
 
 @pytest.mark.parametrize("counts", ["", "0", "a", "3-2", "1-", "1-2000", "-1"])
@@ -89,8 +95,15 @@ def test_the_command_names_the_smallest_count_that_will_do() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [("--gpus", "x"), ("--mix", "x"), ("--gpu", "abacus"), ("--projection", "x")]
+    "words",
+    [
+        *(("--gpus", "x"), ("--gpu", "abacus"), ("--projection", "x")),
+        *(("--mix", "x"), ("--mix", "4x4:17:1"), ("--mix", "1x1:4:1")),
+        ("--mix", "256x256:4:1e308,256x256:4:1e308"),
+        *(("--num-inference-steps", "0"), ("--guidance-scale", "nan")),
+        *((option, bad) for option in ("--rate", "--added-ms", "--target-p95") for bad in NUMBERS),
+    ],
 )
 def test_a_wrong_call_says_what_is_wrong(words: tuple[str, str]) -> None:
-    code, output = call("--rate", "100", *words)
+    code, output = call(*(() if words[0] == "--rate" else ("--rate", "100")), *words)
     assert code == 2 and words[0] in output

@@ -94,13 +94,26 @@ def test_a_limit_on_rows_can_be_set_and_taken_back() -> None:
     assert costs.cap(KIND) == 8
 
 
-def test_an_engine_that_began_under_a_limit_outgrows_it() -> None:
+@pytest.mark.parametrize(("former", "cap"), [(1, 1), (2, 2), (3, 2)])
+def test_an_engine_that_began_under_a_limit_outgrows_it_at_once(former: int, cap: int) -> None:
     costs = Costs(LIMITS)
-    costs.limit(2)
+    costs.limit(former)
     for _ in range(40):
         costs.observe(KIND, costs.cap(KIND), 1 + 0.1 * costs.cap(KIND))
-    assert costs.cap(KIND) == 2
+    assert costs.cap(KIND) == cap
     costs.limit(16)
-    for _ in range(2000):
+    # A few batches of each size that is new.
+    for _ in range(20):
         costs.observe(KIND, costs.cap(KIND), 1 + 0.1 * costs.cap(KIND))
     assert costs.cap(KIND) == 8
+
+
+def test_a_higher_limit_makes_batches_pay_no_better() -> None:
+    costs = Costs(LIMITS)
+    costs.limit(4)
+    for _ in range(40):
+        costs.observe(KIND, costs.cap(KIND), costs.cap(KIND) ** 1.5)
+    costs.limit(16)
+    for _ in range(40):
+        assert costs.cap(KIND) == 1
+        costs.observe(KIND, 1, 1.0)
