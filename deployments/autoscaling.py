@@ -11,6 +11,8 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from deployments.workload import WINDOWS_S, Rate, beyond_chance, told_as
+
 UPSCALER = "Upscaler"
 
 # The controller's own logger: its handlers, its level, its encoding.
@@ -260,8 +262,10 @@ def load_of(upscaler: Context, contexts: Iterable[Context]) -> Load:
     told = list(contexts)
     return Load(
         now_s=upscaler.current_time,
-        outstanding_s=sum(value for each in told for value in _last(each, "outstanding_work_s")),
-        arriving=sum(value for each in told for value in _last(each, "arriving_work_s_per_s")),
+        outstanding_s=_sum(told, "outstanding_work_s"),
+        arriving=beyond_chance(
+            Rate(*[_sum(told, name) for name in told_as(window_s)]) for window_s in WINDOWS_S
+        ),
         waiting=upscaler.total_num_requests > 0,
         running=upscaler.current_num_replicas,
         target=upscaler.target_num_replicas,
@@ -269,6 +273,10 @@ def load_of(upscaler: Context, contexts: Iterable[Context]) -> Load:
         most=upscaler.capacity_adjusted_max_replicas,
         start_s=max(_last(upscaler, "start_s"), default=None),
     )
+
+
+def _sum(contexts: Iterable[Context], name: str) -> float:
+    return sum(value for each in contexts for value in _last(each, name))
 
 
 def _last(context: Context, name: str) -> list[float]:

@@ -159,8 +159,8 @@ class Ingress:
         """Tell the autoscaling policy of the work that this replica has sent out."""
         return {
             "outstanding_work_s": self._backlog.outstanding_s(),
-            "arriving_work_s_per_s": self._backlog.load.arriving(),
             "unit_s": self._backlog.load.unit_s,
+            **self._backlog.load.arriving(),
         }
 
     def _apply(self, settings: IngressSettings) -> None:

@@ -152,8 +152,8 @@ class Jobs:
         """
         return {
             "outstanding_work_s": self._outstanding_s(),
-            "arriving_work_s_per_s": self._load.arriving(),
             "unit_s": self._load.unit_s,
+            **self._load.arriving(),
         }
 
     def _start_next(self) -> None:

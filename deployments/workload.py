@@ -3,7 +3,8 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 WINDOWS_S = (3, 8, 25, 80)
 SURELY = 1.5
@@ -16,13 +17,37 @@ def work_units(pixels: int, steps: int) -> float:
     return pixels / 1e6 * steps
 
 
-class Arrivals:
-    """The rate at which work arrives, as far as it is beyond chance.
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Work that arrives a second, as one window shows it: sums over processes are the whole.
 
-    Of each of a few windows it is the sum of what came, less `SURELY` standard deviations of that
-    sum (of a compound Poisson process, √Σw²), over the window; the largest counts. So a burst of
-    many small pictures shows within seconds, and one large picture alone is no rate at all.
+    Attributes:
+        mean: Σw over the window.
+        variance: of that mean, if work comes as a compound Poisson process: Σw² over the window's
+            square.
     """
+
+    mean: float
+    variance: float
+
+
+def beyond_chance(rates: Iterable[Rate]) -> float:
+    """Return the rate at which work surely arrives; ``rates`` has one of each window.
+
+    Of each window it is the mean less `SURELY` standard deviations; the largest counts. So a burst
+    of many small pictures shows within seconds, and one large picture alone is no rate at all.
+    """
+    return max([0.0, *(rate.mean - SURELY * math.sqrt(rate.variance) for rate in rates)])
+
+
+def told_as(window_s: int) -> tuple[str, str]:
+    """Return the names under which a window's mean and variance are told to the policy."""
+    name = f"arriving_work_s_per_s_over_{window_s}_s"
+    return name, f"{name}_variance"
+
+
+class Arrivals:
+    """Work that has come within each of `WINDOWS_S`."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -36,12 +61,13 @@ class Arrivals:
             _, total, squares = self._seconds.pop()
         self._seconds.append((now, total + work, squares + work**2))
 
-    def rate(self) -> float:
-        """Return the work that surely arrives a second."""
+    def rates(self) -> list[Rate]:
+        """Return the work that arrives a second, by window."""
         now_s = self._clock()
         while self._seconds and self._seconds[0][0] <= int(now_s) - WINDOWS_S[-1]:
             self._seconds.popleft()
-        best = total = squares = 0.0
+        rates: list[Rate] = []
+        total = squares = 0.0
         second = len(self._seconds)
         for window_s in WINDOWS_S:
             while second and self._seconds[second - 1][0] > int(now_s) - window_s:
@@ -50,8 +76,8 @@ class Arrivals:
                 squares += self._seconds[second][2]
             # The present second is not over.
             passed_s = window_s - 1 + now_s % 1
-            best = max(best, (total - SURELY * math.sqrt(squares)) / passed_s)
-        return best
+            rates.append(Rate(total / passed_s, squares / passed_s**2))
+        return rates
 
 
 class Workload:
@@ -97,6 +123,14 @@ class Workload:
             self._arrivals.add(work)
             self._on_arrival(work * self.unit_s)
 
-    def arriving(self) -> float:
-        """Return the engine seconds that arrive a second: how many replicas they keep busy."""
-        return self._arrivals.rate() * self.unit_s
+    def arriving(self) -> dict[str, float]:
+        """Return the engine seconds that arrive a second, by window, as the policy is told.
+
+        What may be chance is left in: only of all processes' sums can it be said.
+        """
+        told: dict[str, float] = {}
+        for window_s, rate in zip(WINDOWS_S, self._arrivals.rates(), strict=True):
+            mean, variance = told_as(window_s)
+            told[mean] = rate.mean * self.unit_s
+            told[variance] = rate.variance * self.unit_s**2
+        return told

@@ -12,7 +12,7 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from deployments.autoscaling import Load, Memory, Settings, decide
-from deployments.workload import Arrivals
+from deployments.workload import Arrivals, beyond_chance
 from sr_engine.traffic import Arrival, FleetState
 
 UPSCALER = DeploymentID("Upscaler", "nullscale")
@@ -45,7 +45,7 @@ class ByWork:
         load = Load(
             now_s=state.now_s,
             outstanding_s=state.outstanding_s,
-            arriving=self._arrivals.rate(),
+            arriving=beyond_chance(self._arrivals.rates()),
             waiting=state.queued + state.ongoing > 0,
             running=state.running,
             target=state.running + state.starting,

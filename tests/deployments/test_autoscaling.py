@@ -18,7 +18,8 @@ from ray.serve._private.common import DeploymentID, TimeStampedValue
 from ray.serve.autoscaling_policy import _apply_app_level_autoscaling_config
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from deployments.autoscaling import ByWork, Decision, Load, Memory, Settings, decide
+from deployments.autoscaling import ByWork, Decision, Load, Memory, Settings, decide, load_of
+from deployments.workload import SURELY, WINDOWS_S, Workload, told_as
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(
@@ -236,8 +237,8 @@ def asked(policy: ByWork, *contexts: AutoscalingContext) -> dict[str, Any]:
 
 
 def test_serve_takes_its_word_for_all_deployments(caplog: pytest.LogCaptureFixture) -> None:
-    told = {"outstanding_work_s": [40.0, 50.0], "arriving_work_s_per_s": [5.0, 7.0]}
-    jobs = {"outstanding_work_s": [10.0], "arriving_work_s_per_s": [0.0]}
+    told = {"outstanding_work_s": [40.0, 50.0], told_as(8)[0]: [5.0, 7.0]}
+    jobs = {"outstanding_work_s": [10.0], told_as(8)[0]: [0.0]}
     with caplog.at_level(logging.INFO, logger="ray.serve"):
         replicas = asked(
             ByWork(recover_s=20),
@@ -252,8 +253,37 @@ def test_serve_takes_its_word_for_all_deployments(caplog: pytest.LogCaptureFixtu
     assert "a start takes 30 s" in line
 
 
+@given(
+    st.integers(1, 12),
+    st.lists(
+        st.tuples(st.floats(900.0, 1000.5), st.floats(0.01, 100.0), st.integers(0, 11)), max_size=60
+    ),
+)
+def test_several_ingresses_tell_what_one_would(
+    processes: int, pictures: list[tuple[float, float, int]]
+) -> None:
+    now_s = [0.0]
+    loads = [Workload(lambda: now_s[0]) for _ in range(processes)]
+    for load in loads:
+        load.guess(0.5)
+    for at_s, work, process in sorted(pictures):
+        now_s[0] = at_s
+        loads[process % processes].arrive(work)
+    now_s[0] = 1000.5
+    told = [load.arriving() for load in loads]
+    ingress = context("Ingress", told={name: [each[name] for each in told] for name in told[0]})
+    # The rule itself: of each window the sum less what may be chance, over the time passed.
+    expected = 0.0
+    for window_s in WINDOWS_S:
+        seconds = [0.5 * work for at_s, work, _ in pictures if int(at_s) > 1000 - window_s]
+        surely_s = sum(seconds) - SURELY * math.sqrt(sum(each**2 for each in seconds))
+        expected = max(expected, surely_s / (window_s - 0.5))
+    found = load_of(context("Upscaler"), [ingress]).arriving
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
 def test_out_of_zero_it_is_one_jump_too() -> None:
-    told = {"outstanding_work_s": [300.0], "arriving_work_s_per_s": [0.0]}
+    told = {"outstanding_work_s": [300.0], told_as(8)[0]: [0.0]}
     upscaler = context("Upscaler", least=0, running=0, target=0, requests=16.0)
     assert asked(ByWork(recover_s=20), context("Ingress", most=4, told=told), upscaler) == {
         "Ingress": 0,
@@ -267,7 +297,7 @@ def test_out_of_zero_it_is_one_jump_too() -> None:
 
 def test_the_last_start_is_remembered_at_zero() -> None:
     policy = ByWork(start_s=60, recover_s=20)
-    told = {"outstanding_work_s": [0.0], "arriving_work_s_per_s": [1.0]}
+    told = {"outstanding_work_s": [0.0], told_as(8)[0]: [1.0]}
     ingress = context("Ingress", most=4, told=told)
     asked(policy, ingress, context("Upscaler", least=0, told={"start_s": [600.0]}))
     asleep = context("Upscaler", least=0, running=0, target=0, now_s=1001.0)

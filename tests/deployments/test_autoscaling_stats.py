@@ -14,12 +14,14 @@ from deployments.jobs import Jobs
 from deployments.pictures import work_of
 from deployments.schemas import IngressSettings, JobSettings, Order
 from deployments.upscaler import Upscaler
+from deployments.workload import WINDOWS_S, told_as
 from sr_engine.errors import EngineError
 from sr_engine.image_io import SourceImage
 from sr_engine.request import UpscaleParams
 
 UNITS = 4 * 8 * 4 * 6 / 1e6 * 5
 """Of `fake_service.picture()`, 8 × 6 at scale 4, in the model's 5 steps."""
+RATES = [name for window_s in WINDOWS_S for name in told_as(window_s)]
 
 
 def order(**more: Any) -> Order:
@@ -49,15 +51,17 @@ async def test_the_ingress_tells_what_is_out_in_seconds() -> None:
     async with http:
         assert await ingress.record_autoscaling_stats() == {
             "outstanding_work_s": 0.0,
-            "arriving_work_s_per_s": 0.0,
             "unit_s": 1.0,
+            **dict.fromkeys(RATES, 0.0),
         }
         sent = [asyncio.create_task(send(http)) for _ in range(3)]
         await soon(lambda: len(upscaler.calls) == 3)
         told = await ingress.record_autoscaling_stats()
         assert told["unit_s"] == 0.5, "what the replica has measured, before the first reply"
         assert told["outstanding_work_s"] == pytest.approx(3 * 0.5 * UNITS)
-        assert told["arriving_work_s_per_s"] > 0
+        # In the last 2 to 3 s; within one second or two.
+        assert UNITS / 2 <= told[RATES[0]] <= 3 * 0.5 * UNITS / 2
+        assert told[RATES[1]] == pytest.approx(told[RATES[0]] ** 2 / 3)
         await asyncio.gather(*sent)
         told = await ingress.record_autoscaling_stats()
         assert told["outstanding_work_s"] == 0
@@ -75,7 +79,8 @@ async def test_a_job_is_told_by_its_owner_alone_until_it_has_ended() -> None:
             made = await send(http, **{"async": "true"})
             assert made.status_code == 202
         assert (await ingress.record_autoscaling_stats())["outstanding_work_s"] == 0
-        assert (await ingress.record_autoscaling_stats())["arriving_work_s_per_s"] == 0
+        told = await ingress.record_autoscaling_stats()
+        assert [told[name] for name in RATES] == [0.0] * len(RATES)
 
 
 async def test_the_owner_tells_of_jobs_that_wait_and_of_those_with_workers() -> None:
@@ -86,7 +91,7 @@ async def test_the_owner_tells_of_jobs_that_wait_and_of_those_with_workers() -> 
     made = [(await jobs.submit(order(expected_s=7 * UNITS), "me", "1", None))[0] for _ in range(3)]
     told = await jobs.record_autoscaling_stats()
     assert told["outstanding_work_s"] == pytest.approx(3 * 7 * UNITS), "as the ingress expects"
-    assert told["arriving_work_s_per_s"] > 0
+    assert all(told[name] > 0 for name in RATES)
     await jobs.cancel(made[2].id, "me")
     told = await jobs.record_autoscaling_stats()
     assert told["outstanding_work_s"] == pytest.approx(2 * 7 * UNITS)
