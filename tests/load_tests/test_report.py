@@ -31,7 +31,7 @@ def test_another_figure_makes_another_page() -> None:
     page = report.render(other)
     assert "what it can do: 123.46 pictures a second" in page
     assert "| one, for two of 20 pictures |" in page
-    assert "All are of seven cores or two cores;" in page
+    assert "All are of seven cores or two cores." in page
 
 
 def test_halves_are_rounded_up() -> None:
