@@ -152,22 +152,24 @@ async def test_overload_is_refused_and_absent_clients_are_forgotten(url: str) ->
     upscaler = application["deployments"][2]
     taken, queued = upscaler["max_ongoing_requests"], upscaler["max_queued_requests"]
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=httpx.Limits()) as http:
-        # Each of these keeps a replica busy for a minute: some are refused, for want of a place in
-        # the queue or, by a replica, of time.
+        # More than there are places, and each takes long enough. Some are refused, for want of a
+        # place in the queue or, by a replica, of time.
         large = photo(60, 60)
-        waiting = {
+        waiting = [
             asyncio.create_task(post(http, large, num_inference_steps="300"))
             for _ in range(2 * taken + queued + 4)
-        }
-        done, left = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        for task in done:
-            response = task.result()
-            assert response.status_code == 503, response.headers
-            assert response.json()["code"] == "overloaded"
-            assert int(response.headers["retry-after"]) > 0
+        ]
+        try:
+            for ended in asyncio.as_completed(waiting):
+                if (response := await ended).status_code != 200:
+                    break
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        assert response.status_code == 503, response.headers
+        assert response.json()["code"] == "overloaded"
+        assert int(response.headers["retry-after"]) > 0
     async with httpx.AsyncClient(base_url=url, timeout=300) as http:
         assert (await post(http, num_inference_steps="1")).status_code == 200
 

@@ -272,7 +272,7 @@ def test_a_key_is_asked_for_and_a_refusal_can_be_tried_again(page: Page, tmp_pat
             if key != "sesame":
                 expect(page.locator("#problem-title")).to_have_text("A valid API key is needed")
         expect(page.locator("#fields")).to_be_enabled()
-        assert not page.locator("#key").is_visible()
+        expect(page.locator("#key")).to_be_hidden()
         expect(page.locator("#model")).to_contain_text(markup)
         page.set_input_files("#file", hostile)
         expect(page.locator("#drop-text")).to_have_text(hostile.name)
@@ -291,7 +291,7 @@ def test_a_key_is_asked_for_and_a_refusal_can_be_tried_again(page: Page, tmp_pat
         http.delete(f"/v1/jobs/{other['id']}").raise_for_status()
         page.click("#retry")
         page.locator("#done").wait_for()
-        assert not page.locator("#problem").is_visible()
+        expect(page.locator("#problem")).to_be_hidden()
         expect(page.locator("#facts")).to_contain_text(markup)
         assert upscaler.calls[-1]["params"]["prompt"] == "@it's <b>; a cup"
         command = page.locator("#curl").text_content() or ""

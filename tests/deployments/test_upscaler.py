@@ -36,7 +36,9 @@ from sr_engine.request import UpscaleParams
 PICTURE = np.random.default_rng(0).integers(60, 200, (9, 7, 3), dtype=np.uint8)
 
 
-SOON_S = time.time() + 600
+def soon_s() -> float:
+    """Not at import: the suite may take longer than that."""
+    return time.time() + 600
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def upscaler(checkpoint: Path) -> Iterator[Upscaler]:
 async def test_a_reply_is_what_the_engine_makes(upscaler: Upscaler, checkpoint: Path) -> None:
     arrived = PICTURE.copy()
     arrived.flags.writeable = False  # as Ray hands it over
-    reply = await upscaler.upscale(arrived, {"seed": 3, "num_inference_steps": 2}, "a", SOON_S)
+    reply = await upscaler.upscale(arrived, {"seed": 3, "num_inference_steps": 2}, "a", soon_s())
     engine = SREngine(load_model(str(checkpoint), device="cpu"))
     expected = engine.upscale(PICTURE, UpscaleParams(seed=3, num_inference_steps=2))
     np.testing.assert_array_equal(reply.image, expected.image)
@@ -67,7 +69,7 @@ async def test_a_reply_is_what_the_engine_makes(upscaler: Upscaler, checkpoint: 
 async def test_one_id_used_twice_is_two_requests(upscaler: Upscaler) -> None:
     replies = await asyncio.gather(
         *(
-            upscaler.upscale(PICTURE, {"seed": s, "num_inference_steps": 1}, "same", SOON_S)
+            upscaler.upscale(PICTURE, {"seed": s, "num_inference_steps": 1}, "same", soon_s())
             for s in (1, 2)
         )
     )
@@ -84,7 +86,7 @@ async def test_cancelling_frees_the_engine(upscaler: Upscaler) -> None:
     endless.cancel()
     with pytest.raises(asyncio.CancelledError):
         await endless
-    reply = await upscaler.upscale(PICTURE, {"seed": 1, "num_inference_steps": 1}, "b", SOON_S)
+    reply = await upscaler.upscale(PICTURE, {"seed": 1, "num_inference_steps": 1}, "b", soon_s())
     assert reply.image.shape == (36, 28, 3)
 
 
@@ -100,14 +102,14 @@ async def test_it_describes_its_model(upscaler: Upscaler, checkpoint: Path) -> N
 
 async def test_what_would_take_too_long_is_refused_at_once(upscaler: Upscaler) -> None:
     # Only what has been measured is refused.
-    await upscaler.upscale(PICTURE, {"num_inference_steps": 2}, "a", SOON_S)
+    await upscaler.upscale(PICTURE, {"num_inference_steps": 2}, "a", soon_s())
     with pytest.raises(DeadlineExceeded, match="would take"):
         await upscaler.upscale(PICTURE, {"num_inference_steps": 1000}, "a", time.time() + 0.01)
 
 
 async def test_parameters_are_checked_here_too(upscaler: Upscaler) -> None:
     with pytest.raises(InvalidParameter, match="eta"):
-        await upscaler.upscale(PICTURE, {"eta": 2.0}, "a", SOON_S)
+        await upscaler.upscale(PICTURE, {"eta": 2.0}, "a", soon_s())
 
 
 async def test_a_replica_leaves_with_its_engine(upscaler: Upscaler) -> None:
@@ -120,7 +122,7 @@ async def test_a_replica_leaves_with_its_engine(upscaler: Upscaler) -> None:
     with pytest.raises(EngineDead):
         await upscaler.describe()
     with pytest.raises(EngineDead):
-        await upscaler.upscale(PICTURE, {}, "a", SOON_S)
+        await upscaler.upscale(PICTURE, {}, "a", soon_s())
     assert left == [1, 1, 1]
 
 
@@ -137,7 +139,7 @@ async def test_a_hung_batch_makes_the_replica_leave(checkpoint: Path) -> None:
 
     runner = upscaler._engine._engine.runner
     runner.model = FaultyModel(runner.model, hang)
-    waiting = asyncio.create_task(upscaler.upscale(PICTURE, {}, "a", SOON_S))
+    waiting = asyncio.create_task(upscaler.upscale(PICTURE, {}, "a", soon_s()))
     assert await asyncio.to_thread(hangs.wait, 60)
     upscaler.check_health()
     await asyncio.sleep(1)
@@ -159,7 +161,7 @@ async def test_a_lost_device_fails_every_picture_and_the_replica_leaves(upscaler
     runner = upscaler._engine._engine.runner
     runner.model = FaultyModel(runner.model, lose)
     ends = await asyncio.gather(
-        *(upscaler.upscale(PICTURE, {"seed": s}, "a", SOON_S) for s in range(3)),
+        *(upscaler.upscale(PICTURE, {"seed": s}, "a", soon_s()) for s in range(3)),
         return_exceptions=True,
     )
     assert [type(end) for end in ends] == [EngineDead] * 3

@@ -25,7 +25,7 @@ def test_a_short_soak() -> None:
 
 def test_a_point_of_the_load_curve() -> None:
     with service(load_curve.ARGS, upscalers=1, ingresses=1) as url:
-        found = load_curve.measure(url, [0.5], 12, 20.0)
+        found = load_curve.measure(url, [0.5], 12, 8.0)
     (point,) = found["points"]
     assert set(point["outcomes"]) == {"200"}
     # What the replicas have counted has come, and all of it: a single row a batch.
