@@ -2,6 +2,7 @@
 
 import random
 import struct
+from typing import TypeVar
 
 from hostile_files import (
     PNG_MAGIC,
@@ -14,6 +15,8 @@ from hostile_files import (
     saved,
     small_files,
 )
+
+T = TypeVar("T")
 
 
 def truncated(rng: random.Random) -> Named:
@@ -46,13 +49,10 @@ def resummed(rng: random.Random) -> Named:
             parts.append((data[at + 4 : at + 8], data[at + 8 : at + 8 + length]))
             at += 12 + length
         which = rng.randrange(len(parts))
-        match rng.randrange(5):
-            case 0:
-                rng.shuffle(parts)
-            case 1:
-                parts.insert(rng.randrange(len(parts)), parts[which])
-            case 2:
-                del parts[which]
+        how = rng.randrange(5)
+        match how:
+            case 0 | 1 | 2:
+                disorder(rng, parts, which, how)
             case 3 if parts[which][1]:
                 body = bytearray(parts[which][1])
                 body[rng.randrange(len(body))] = rng.randrange(256)
@@ -60,6 +60,16 @@ def resummed(rng: random.Random) -> Named:
             case _:
                 parts[which] = parts[which][0], parts[which][1] + rng.randbytes(rng.randint(1, 9))
         yield str(number), PNG_MAGIC + b"".join(chunk(k, d) for k, d in parts)
+
+
+def disorder(rng: random.Random, parts: list[T], which: int, how: int) -> None:
+    """Shuffle the parts, double one of them, or lose it."""
+    if how == 0:
+        rng.shuffle(parts)
+    elif how == 1:
+        parts.insert(rng.randrange(len(parts)), parts[which])
+    else:
+        del parts[which]
 
 
 def segments(rng: random.Random) -> Named:
@@ -73,13 +83,10 @@ def segments(rng: random.Random) -> Named:
             parts.append(data[at:end])
             at = end
         scans, which = data[at:], rng.randrange(len(parts))
-        match rng.randrange(4):
-            case 0:
-                rng.shuffle(parts)
-            case 1:
-                parts.insert(rng.randrange(len(parts)), parts[which])
-            case 2:
-                del parts[which]
+        how = rng.randrange(4)
+        match how:
+            case 0 | 1 | 2:
+                disorder(rng, parts, which, how)
             case _:
                 body = bytearray(parts[which])
                 body[rng.randrange(1, len(body))] = rng.randrange(256)
@@ -98,13 +105,10 @@ def containers(rng: random.Random) -> Named:
             parts.append((data[at : at + 4], data[at + 8 : at + 8 + length]))
             at += 8 + length + length % 2
         which = rng.randrange(len(parts))
-        match rng.randrange(4):
-            case 0:
-                rng.shuffle(parts)
-            case 1:
-                parts.insert(rng.randrange(len(parts)), parts[which])
-            case 2:
-                del parts[which]
+        how = rng.randrange(4)
+        match how:
+            case 0 | 1 | 2:
+                disorder(rng, parts, which, how)
             case _:
                 body = bytearray(parts[which][1])
                 body[rng.randrange(len(body))] = rng.randrange(256)
