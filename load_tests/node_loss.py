@@ -34,7 +34,7 @@ from nodes import Nodes, service_on_nodes
 from pictures import photo
 from placed_app import NODE_HEADER
 
-ARGS = {
+ARGS: dict[str, Any] = {
     "model": "simulated:sd3.5-medium-h100",
     "max_active": 2,
     "threads": 1,
@@ -121,7 +121,7 @@ async def measure(nodes: Nodes, seconds: float, rate: float) -> dict[str, Any]:
         await asyncio.to_thread(nodes.kill, victim)
         burst.extend(await asyncio.gather(*sent))
 
-    lines = Lines(nodes.url, timeout_s=ARGS["upscale_timeout_s"] + 10)  # type: ignore[operator]
+    lines = Lines(nodes.url, timeout_s=ARGS["upscale_timeout_s"] + 10)
     try:
         # Some for each proxy, before it counts.
         first = [await lines.take() for _ in range(BURST)]
