@@ -14,7 +14,7 @@ export RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S := 60
 # Read by Serve's proxy: clean headers, limits, problems instead of plain text (docs/operations.md).
 export RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH := deployments.proxy.middlewares
 
-.PHONY: install demo serve test lint clean
+.PHONY: install demo serve test lint units clusters clean
 
 install: $(VENV)/installed
 
@@ -30,8 +30,15 @@ demo: install
 serve: install
 	$(BIN)/serve run serve_config.cpu.yaml
 
-test: lint
-	$(BIN)/python -m pytest
+# Tests with a cluster wait for most of their time; what computes beside them gives way.
+test: install
+	$(MAKE) --jobs --keep-going --output-sync=target lint units clusters
+
+units: install
+	nice $(BIN)/python -m pytest -m "not cluster"
+
+clusters: install
+	$(BIN)/python -m pytest -m cluster
 
 lint: install
 	$(BIN)/ruff check .

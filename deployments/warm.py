@@ -17,7 +17,6 @@ from sr_engine.devices import PREFIX
 from sr_engine.engine import SREngine
 from sr_engine.errors import ModelLoadError, NullscaleError
 from sr_engine.jobs import Begin
-from sr_engine.loading import load_model
 from sr_engine.metrics import Metrics
 from sr_engine.plan import VAE_TILE_PX
 from sr_engine.runner import Model
@@ -57,6 +56,9 @@ def _warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
     if args.model.startswith(PREFIX):
         model, begin = SimulatedModel(args.model.removeprefix(PREFIX)), SimulatedRequest
     else:
+        # Diffusers takes longest of all that a replica imports, and a simulated one needs none.
+        from sr_engine.loading import load_model
+
         model = load_model(args.model, device=args.device, dtype=args.dtype, draft=args.draft)
         begin = ActiveRequest
     engine = SREngine(model, begin=begin, metrics=Metrics(RayRecorder()))

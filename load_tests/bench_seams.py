@@ -20,7 +20,7 @@ from skimage import data
 import sr_engine.plan
 from sr_engine.engine import SREngine
 from sr_engine.loading import load_model
-from sr_engine.model import ModelInfo
+from sr_engine.model_info import ModelInfo
 from sr_engine.plan import canvas_of, tiles_of
 from sr_engine.request import UpscaleRequest
 from sr_engine.tiling import Tile

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sr_engine.model import ModelInfo
+from sr_engine.model_info import ModelInfo
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
 from sr_engine.work import Variant

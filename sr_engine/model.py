@@ -5,7 +5,6 @@ Everything is float32 at its borders; inside, the networks run in the model's ow
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 
 import torch
 from diffusers import SD3Transformer2DModel
@@ -13,40 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sr_engine.autoencoder import Autoencoder
+from sr_engine.model_info import ModelInfo
 from sr_engine.prompts import PromptEmbeddings, PromptEncoder
 from sr_engine.request import UpscaleParams
 from sr_engine.work import Variant
-
-__all__ = ["ModelInfo", "PromptEmbeddings", "SRModel", "memory_estimate"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelInfo:
-    """What can be said of a loaded model.
-
-    Attributes:
-        native_px: side of the square picture that the transformer was trained for.
-        vae_factor: pixels a latent, per axis.
-        multiple_px: picture sides are multiples of it (autoencoder factor × patch size).
-        shift: of the noise levels (SD3, Eq. 23), from the checkpoint's scheduler configuration.
-        parameters: of transformer and autoencoder together.
-        memory_bytes: what all weights take.
-        prompts: the checkpoint has text encoders.
-        draft: there is a cheaper autoencoder.
-    """
-
-    name: str
-    native_px: int
-    vae_factor: int
-    multiple_px: int
-    latent_channels: int
-    shift: float
-    parameters: int
-    memory_bytes: int
-    device: str
-    dtype: str
-    prompts: bool
-    draft: bool
 
 
 class SRModel:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from sr_engine.ddnm import projecting_steps
-from sr_engine.model import ModelInfo
+from sr_engine.model_info import ModelInfo
 from sr_engine.operators import BicubicDownscale, Canvas
 from sr_engine.request import UpscaleParams, UpscaleRequest
 from sr_engine.sampling import sigma_schedule

@@ -13,7 +13,7 @@ from torch import Tensor
 from sr_engine.costs import Costs
 from sr_engine.failures import REQUEST_ERRORS
 from sr_engine.metrics import Metrics
-from sr_engine.model import ModelInfo
+from sr_engine.model_info import ModelInfo
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
 from sr_engine.timing import Measured, on_device, timer_for

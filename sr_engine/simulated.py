@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from sr_engine.devices import PREFIX, Device, find_device
-from sr_engine.model import ModelInfo
+from sr_engine.model_info import ModelInfo
 from sr_engine.operators import output_side
 from sr_engine.plan import plan_stages
 from sr_engine.prompts import PromptEmbeddings

@@ -84,6 +84,8 @@ def served() -> Iterator[None]:
         # A Ray of its own, whatever other cluster this machine knows of.
         env={**os.environ, "RAY_ADDRESS": "local", "RAY_worker_niceness": "0"},
         start_new_session=True,
+        # What a shell has started in the background would ignore it, and so would all of these.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline_s = time.monotonic() + START_S

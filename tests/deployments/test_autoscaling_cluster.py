@@ -20,8 +20,8 @@ pytestmark = [
 POLICY = {
     "target_wait_s": 2,
     "recover_s": 5,
-    "shrink_delay_s": 10,
-    "sleep_delay_s": 10,
+    "shrink_delay_s": 5,
+    "sleep_delay_s": 5,
     "start_s": 10,
 }
 LIMIT_S = 240

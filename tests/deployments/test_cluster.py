@@ -152,12 +152,13 @@ async def test_overload_is_refused_and_absent_clients_are_forgotten(url: str) ->
     upscaler = application["deployments"][2]
     taken, queued = upscaler["max_ongoing_requests"], upscaler["max_queued_requests"]
     async with httpx.AsyncClient(base_url=url, timeout=300, limits=httpx.Limits()) as http:
-        # More than there are places, and each takes long enough. Some are refused, for want of a
-        # place in the queue or, by a replica, of time.
+        # Far more than there are places, and each takes long enough. Some are refused, for want of
+        # a place in the queue or, by a replica, of time. (Not all that are too many: Serve does not
+        # count those as waiting that it is offering to a replica.)
         large = photo(60, 60)
         waiting = [
             asyncio.create_task(post(http, large, num_inference_steps="300"))
-            for _ in range(2 * taken + queued + 4)
+            for _ in range(3 * (2 * taken + queued))
         ]
         try:
             for ended in asyncio.as_completed(waiting):

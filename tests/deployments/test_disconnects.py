@@ -1,8 +1,12 @@
-"""Clients that leave a real service: their pictures leave the engine, and nothing stays behind."""
+"""Clients that leave a real service: their pictures leave the engine, and nothing stays behind.
+
+`load_tests/disconnects.py` and `load_tests/soak.py` are the long forms.
+"""
 
 from collections.abc import Iterator
 
 import pytest
+import soak
 from clients import EVERY, LEAVING
 from cluster import service
 from disconnects import ARGS, IMPORT_PATH, ask, census, leave, mix
@@ -12,6 +16,7 @@ pytestmark = CLUSTER
 
 CLIENTS = 12
 OF_EACH_FORM = 12
+SOAK_S = 15.0
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +49,14 @@ async def test_nothing_stays_behind(url: str) -> None:
         for name in before[kind].keys() - {"memory_mb"}:
             # Had requests of one form left something each, there would be this much more.
             assert after[kind][name] < before[kind][name] + OF_EACH_FORM, (kind, before, after)
+
+
+async def test_a_short_soak(url: str) -> None:
+    found = soak.figures(*await soak.load(url, 3, SOAK_S), SOAK_S)
+    assert found["failed"] == {}
+    assert set(found["requests"]) <= set(soak.FORMS)
+    assert found["requests"]["served"] > 5
+    assert set(found["held"]) == {"proxy", "ingress", "jobs", "upscaler", "controller", "raylet"}
+    for held in found["held"].values():
+        for name, values in held.items():
+            assert min(value for value in values if value is not None) > 0, name

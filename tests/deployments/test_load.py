@@ -1,6 +1,7 @@
-"""Too many requests, and bodies that drip in, on a real service with a simulated GPU.
+"""Too many requests, bodies that drip in, and a moderate load, on a service with a simulated GPU.
 
-`load_tests/overload.py` and `load_tests/slow_bodies.py` are the long forms, with bounds on times.
+`load_tests/overload.py`, `slow_bodies.py` and `load_curve.py` are the long forms, with bounds on
+times.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import httpx
+import load_curve
 import overload
 import pytest
 import slow_bodies
@@ -19,7 +21,7 @@ from deployments.backlog import GUESS_S
 
 pytestmark = CLUSTER
 
-LOAD = Namespace(seconds=20.0, times=3.0, steps=12)
+LOAD = Namespace(seconds=14.0, times=3.0, steps=12)
 SLOW = 40
 BODY_TIMEOUT_S = 4.0
 ARGS = overload.ARGS | {"limits": {**overload.ARGS["limits"], "body_timeout_s": BODY_TIMEOUT_S}}
@@ -62,3 +64,12 @@ async def test_slow_bodies_end_and_hold_nobody_up(url: str) -> None:
     ended = Counter(slow.result().outcome for slow in crowd)
     assert set(ended) <= {"408", "503"}
     assert ended["408"] >= SLOW / 8
+
+
+def test_a_point_of_the_load_curve(url: str) -> None:
+    found = load_curve.measure(url, [0.5], 12, 8.0)
+    (point,) = found["points"]
+    assert set(point["outcomes"]) == {"200"}
+    # What the replicas have counted has come, and all of it: a single row a batch.
+    assert point["rows"] == {"denoise": 1, "decode": 1, "encode": 1}
+    assert 0 < point["busy_share"] < 1
