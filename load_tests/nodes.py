@@ -20,6 +20,7 @@ from cluster import ENVIRONMENT, configured, deploy, deployment_of, wait_until_h
 from ray import serve
 from ray.cluster_utils import Cluster
 from ray.serve.context import _get_global_client
+from ray.serve.schema import ProxyStatus
 
 ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
 NODE = {
@@ -111,12 +112,22 @@ def service_on_nodes(args: dict[str, Any]) -> Iterator[Nodes]:
             serve.start(proxy_location="EveryNode", http_options=config["http_options"])
             deploy(config)
             wait_until_healthy()
+            wait_for_proxies(count)
             yield Nodes(f"http://127.0.0.1:{config['http_options']['port']}", config, cluster)
         finally:
             with suppress(Exception):
                 serve.shutdown()
             ray.shutdown()
             cluster.shutdown()
+
+
+def wait_for_proxies(count: int, timeout_s: float = 120) -> None:
+    """Return when so many proxies are in good health."""
+    deadline_s = time.monotonic() + timeout_s
+    while list(serve.status().proxies.values()).count(ProxyStatus.HEALTHY) < count:
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"not {count} proxies: {serve.status().proxies}")
+        time.sleep(0.5)
 
 
 def _with_children(pid: int) -> list[psutil.Process]:

@@ -18,7 +18,8 @@ from sr_engine.encoding import encode_image, measure_consistency
 from sr_engine.errors import InvalidParameter, ModelLoadError, NullscaleError
 from sr_engine.image_io import OutputFormat, decode_image
 from sr_engine.plan_cli import plan
-from sr_engine.request import Consistency, UpscaleParams, Value
+from sr_engine.request import UpscaleParams, Value
+from sr_engine.verify_cli import describe, verify
 
 if TYPE_CHECKING:
     from sr_engine.engine import SREngine
@@ -34,6 +35,7 @@ SOME_FAILED, WRONG_CALL, NO_MODEL = 1, 2, 3
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(plan)
+app.command()(verify)
 console = Console(stderr=True)
 
 
@@ -151,7 +153,9 @@ def run_upscale(
             print(_upscale_file(engine, job, params))
         except (NullscaleError, OSError) as err:
             failed += 1
-            console.print(f"{job.source}: {err}", style="red", highlight=False, markup=False)
+            console.print(
+                f"{job.source}: {err}", style="red", highlight=False, markup=False, soft_wrap=True
+            )
     if failed:
         _stop(f"{failed} of {len(jobs)} pictures failed", SOME_FAILED)
 
@@ -213,14 +217,6 @@ def _upscale_file(engine: "SREngine", job: Job, params: UpscaleParams) -> str:
     )
 
 
-def describe(consistency: Consistency) -> str:
-    """Put the round trip in words."""
-    if consistency.exact:
-        return "gives its input back exactly"
-    words = f"gives {consistency.exact_share:.2%} of its input back ({consistency.psnr_db:.1f} dB)"
-    return words if consistency.reachable else f"{words}: no picture in range does it exactly"
-
-
 def _load(model: str, device: str, dtype: str) -> "SRModel":
     from sr_engine.loading import load_model
 
@@ -231,7 +227,7 @@ def _load(model: str, device: str, dtype: str) -> "SRModel":
 
 
 def _stop(message: str, code: int) -> Never:
-    console.print(message, style="red", highlight=False, markup=False)
+    console.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
 

@@ -30,13 +30,14 @@ def commands() -> list[str]:
     return re.findall(r"^ {4}((?:make|curl|serve|\.venv/bin)\b.*)$", README, re.MULTILINE)
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A folder that looks like the project's own to a command of the README."""
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(BIN)
-    return tmp_path
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like the project's own to the commands of the README, run in order."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "examples").symlink_to(ROOT / "examples")
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "bin").symlink_to(BIN)
+    return folder
 
 
 def test_each_command_has_its_test() -> None:

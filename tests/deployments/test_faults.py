@@ -89,11 +89,13 @@ async def test_a_replica_whose_engine_is_gone_is_replaced(
     fault: str, http: httpx.AsyncClient, known: dict[int, np.ndarray]
 ) -> None:
     pid = await chaos.inject(fault)
-    answers = await chaos.under_load(http, known, seconds=HEARTBEAT_S, rate=3)
-    assert [a for a in answers if a.outcome != "200" or a.wrong] == []
-    # It leaves, and another takes its place. Its last answer may be known before it has gone.
+    done = asyncio.Event()
+    # A new replica gets its first picture when every ingress knows of it, and no sooner.
+    load = asyncio.create_task(chaos.load_until(done, http, known, rate=3))
     await asyncio.to_thread(cluster.wait_until_gone, pid)
     await asyncio.to_thread(cluster.wait_until_healthy)
+    done.set()
+    assert [a for a in await load if a.outcome != "200" or a.wrong] == []
     assert pid not in {process.pid for process in cluster.processes(cluster.UPSCALER)}
 
 

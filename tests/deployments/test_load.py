@@ -34,6 +34,15 @@ def url() -> Iterator[str]:
         yield url
 
 
+def test_a_point_of_the_load_curve(url: str) -> None:
+    found = load_curve.measure(url, [0.5], 12, 8.0)
+    (point,) = found["points"]
+    assert set(point["outcomes"]) == {"200"}
+    # What the replicas have counted has come, and all of it: a single row a batch.
+    assert point["rows"] == {"denoise": 1, "decode": 1, "encode": 1}
+    assert 0 < point["busy_share"] < 1
+
+
 async def test_overload_is_refused_and_what_is_taken_is_done(url: str) -> None:
     figures = await overload.measure(url, LOAD)
     # Neither: pictures, and 503 with a Retry-After.
@@ -64,12 +73,3 @@ async def test_slow_bodies_end_and_hold_nobody_up(url: str) -> None:
     ended = Counter(slow.result().outcome for slow in crowd)
     assert set(ended) <= {"408", "503"}
     assert ended["408"] >= SLOW / 8
-
-
-def test_a_point_of_the_load_curve(url: str) -> None:
-    found = load_curve.measure(url, [0.5], 12, 8.0)
-    (point,) = found["points"]
-    assert set(point["outcomes"]) == {"200"}
-    # What the replicas have counted has come, and all of it: a single row a batch.
-    assert point["rows"] == {"denoise": 1, "decode": 1, "encode": 1}
-    assert 0 < point["busy_share"] < 1

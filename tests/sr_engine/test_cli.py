@@ -8,9 +8,8 @@ from checkpoints import write_checkpoint
 from PIL import Image
 from typer.testing import CliRunner
 
-from sr_engine.cli import app, describe, plan_jobs
+from sr_engine.cli import app, plan_jobs
 from sr_engine.errors import NullscaleError
-from sr_engine.request import Consistency
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +109,3 @@ def test_several_pictures_need_a_folder(tmp_path: Path) -> None:
         plan_jobs([tmp_path / "a.png"], tmp_path)
     with pytest.raises(NullscaleError, match="no pictures"):
         plan_jobs([tmp_path], tmp_path / "out")
-
-
-def test_the_round_trip_in_words() -> None:
-    lost = Consistency(exact=False, exact_share=0.5, reachable=False, psnr_db=20.04)
-    assert describe(lost) == (
-        "gives 50.00% of its input back (20.0 dB): no picture in range does it exactly"
-    )
