@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
 
+import exported
 import httpx
 import load_curve
 import overload
@@ -30,11 +31,14 @@ ARGS = overload.ARGS | {"limits": {**overload.ARGS["limits"], "body_timeout_s": 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """One worker, ready."""
-    with service(ARGS, upscalers=1, ingresses=1) as url:
+    # What is counted is exported more often than every ten seconds.
+    often = {"RAY_metrics_report_interval_ms": "1000"}
+    with service(ARGS, upscalers=1, ingresses=1, environment=often) as url:
         yield url
 
 
-def test_a_point_of_the_load_curve(url: str) -> None:
+def test_a_point_of_the_load_curve(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exported, "SETTLE_S", 4)
     found = load_curve.measure(url, [0.5], 12, 8.0)
     (point,) = found["points"]
     assert set(point["outcomes"]) == {"200"}
