@@ -4,12 +4,16 @@ Exit codes: 0 all done, 1 some pictures failed, 2 the call is wrong, 3 the model
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Never
 
+import numpy as np
 import typer
+from jaxtyping import UInt8
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -19,6 +23,7 @@ from sr_engine.errors import InvalidParameter, ModelLoadError, NullscaleError
 from sr_engine.image_io import OutputFormat, decode_image
 from sr_engine.plan_cli import plan
 from sr_engine.request import UpscaleParams, Value
+from sr_engine.samples import MAX_SAMPLES, draw_samples
 from sr_engine.verify_cli import describe, verify
 
 if TYPE_CHECKING:
@@ -56,6 +61,23 @@ class Job:
     target: Path
 
 
+@dataclass(frozen=True, slots=True)
+class Ensemble:
+    """How many seeds a picture is the mean of, and the folder for maps of their spread."""
+
+    samples: int = 1
+    spread: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A picture before its alpha, and what is said of it."""
+
+    image: UInt8[np.ndarray, "H W 3"]
+    reachable: bool
+    words: str
+
+
 @app.command()
 def upscale(
     inputs: Annotated[list[Path], typer.Argument(help="pictures, or folders of them")],
@@ -80,6 +102,13 @@ def upscale(
         bool | None, typer.Option(help="noise from the corrected estimate, as the seed does")
     ] = None,
     strength: Annotated[float | None, typer.Option(help="noise level to start at, to 1")] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, max=MAX_SAMPLES, help="seeds whose mean picture is written")
+    ] = 1,
+    spread: Annotated[
+        Path | None,
+        typer.Option(help="folder for maps of where they differ: grey, the brightest the most"),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
 ) -> None:
@@ -97,7 +126,8 @@ def upscale(
         "rederive": rederive,
         "strength": strength,
     }
-    run_upscale(inputs, output, given, model=model, device=device, dtype=dtype)
+    ensemble = Ensemble(samples, spread)
+    run_upscale(inputs, output, given, model=model, device=device, dtype=dtype, ensemble=ensemble)
 
 
 @app.command()
@@ -128,6 +158,7 @@ def run_upscale(
     model: str = "bundled",
     device: str = "auto",
     dtype: str = "auto",
+    ensemble: Ensemble = Ensemble(),
 ) -> None:
     """Upscale every picture and end the process with the exit code that says how it went.
 
@@ -137,6 +168,8 @@ def run_upscale(
     try:
         UpscaleParams().override(given)
         jobs = plan_jobs(inputs, output)
+        if ensemble.spread and ensemble.samples == 1:
+            raise InvalidParameter("spread", "a single sample has none; --samples says how many")
     except InvalidParameter as err:
         _stop(f"--{err.field.replace('_', '-')}: {err.message}", WRONG_CALL)
     except NullscaleError as err:
@@ -150,7 +183,7 @@ def run_upscale(
     failed = 0
     for job in jobs:
         try:
-            print(_upscale_file(engine, job, params))
+            print(_upscale_file(engine, job, params, ensemble))
         except (NullscaleError, OSError) as err:
             failed += 1
             console.print(
@@ -187,7 +220,7 @@ def plan_jobs(inputs: list[Path], output: Path) -> list[Job]:
     return jobs
 
 
-def _upscale_file(engine: "SREngine", job: Job, params: UpscaleParams) -> str:
+def _upscale_file(engine: "SREngine", job: Job, params: UpscaleParams, ensemble: Ensemble) -> str:
     """Upscale one file; return the line that sums it up."""
     output_format = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
     source = decode_image(job.source.read_bytes(), scale=params.scale, output_format=output_format)
@@ -199,22 +232,42 @@ def _upscale_file(engine: "SREngine", job: Job, params: UpscaleParams) -> str:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(job.source.name, total=params.num_inference_steps)
-        result = engine.upscale(
-            source.samples, params, on_step=lambda event: progress.update(bar, completed=event.step)
-        )
-    layers = add_alpha(result.image, source, params.scale)
+        total = params.num_inference_steps * ensemble.samples
+        bar = progress.add_task(job.source.name, total=total)
+        made = _make(engine, job, source.samples, params, ensemble, lambda: progress.advance(bar))
+    layers = add_alpha(made.image, source, params.scale)
     encoded = encode_image(layers.image, output_format, alpha=layers.alpha)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     job.target.write_bytes(encoded)
-    found = measure_consistency(
-        encoded, source, reachable=result.consistency.reachable and layers.reachable
-    )
-    height, width, _ = result.image.shape
+    found = measure_consistency(encoded, source, reachable=made.reachable and layers.reachable)
+    height, width, _ = made.image.shape
     return (
-        f"{job.source} → {job.target}  {width}×{height}  seed {result.seed}  "
+        f"{job.source} → {job.target}  {width}×{height}  {made.words}  "
         f"{time.monotonic() - started:.1f} s  {describe(found)}"
     )
+
+
+def _make(
+    engine: "SREngine",
+    job: Job,
+    image: UInt8[np.ndarray, "h w 3"],
+    params: UpscaleParams,
+    ensemble: Ensemble,
+    on_step: Callable[[], None],
+) -> Made:
+    """Make one picture, or the mean of several and the map of their spread."""
+    if ensemble.samples == 1:
+        result = engine.upscale(image, params, on_step=lambda event: on_step())
+        return Made(result.image, result.consistency.reachable, f"seed {result.seed}")
+    found = draw_samples(engine, image, params, ensemble.samples, on_step=lambda event: on_step())
+    if ensemble.spread:
+        ensemble.spread.mkdir(parents=True, exist_ok=True)
+        levels = (255 / max(found.spread.max(), 1e-9) * found.spread).round().astype(np.uint8)
+        Image.fromarray(levels).save(ensemble.spread / f"{job.target.stem}.png")
+    words = (
+        f"seeds {found.seeds[0]} to {found.seeds[-1]}, which spread by {found.spread.mean():.1f} "
+    )
+    return Made(found.image, found.consistency.reachable, f"{words}levels")
 
 
 def _load(model: str, device: str, dtype: str) -> "SRModel":

@@ -109,3 +109,24 @@ def test_several_pictures_need_a_folder(tmp_path: Path) -> None:
         plan_jobs([tmp_path / "a.png"], tmp_path)
     with pytest.raises(NullscaleError, match="no pictures"):
         plan_jobs([tmp_path], tmp_path / "out")
+
+
+def test_samples_are_averaged_and_their_spread_is_drawn(tmp_path: Path, model: str) -> None:
+    source, maps = photo(tmp_path / "in.png"), tmp_path / "maps"
+    code, output = call(
+        "upscale", source, "-o", tmp_path / "out.png", "--scale", 2, "--num-inference-steps", 2,
+        "--seed", 7, "--samples", 3, "--spread", maps, "--model", model,
+    )  # fmt: skip
+    assert code == 0, output
+    assert "seeds 7 to 9" in output and "gives its input back exactly" in output
+    with Image.open(maps / "out.png") as spread:
+        assert (spread.mode, spread.size) == ("L", (18, 14))
+        assert spread.getextrema()[1] == 255
+
+
+def test_one_sample_has_no_spread(tmp_path: Path, model: str) -> None:
+    source = photo(tmp_path / "in.png")
+    code, output = call(
+        "upscale", source, "-o", tmp_path / "out.png", "--spread", tmp_path, "--model", model
+    )
+    assert code == 2 and "--spread: a single sample has none" in output
