@@ -12,10 +12,11 @@ from torch import Tensor
 
 from sr_engine.checks import check_picture
 from sr_engine.ddnm import Decode, Denoise, Encode, NetworkCall, Sampler, restore
-from sr_engine.operators import BicubicDownscale
+from sr_engine.degradations import Degraded
+from sr_engine.operators import BicubicDownscale, LinearOperator
 from sr_engine.plan import OVERLAP_SHARE, canvas_of, is_flat, sigmas_of, tiles_of
 from sr_engine.request import MAX_SEED, Consistency, UpscaleRequest, UpscaleResult
-from sr_engine.rounding import RoundedImage, round_consistently, round_plainly
+from sr_engine.rounding import RoundedImage, round_consistently, round_nearby, round_plainly
 from sr_engine.runner import Model, Row
 from sr_engine.tiling import Tile, blend
 from sr_engine.timing import on_device
@@ -75,7 +76,12 @@ class ActiveRequest:
         self._info = model.info
         y = torch.from_numpy(request.image.copy()).permute(2, 0, 1)
         self._y = on_device(y.contiguous(), model.info.device)
-        self._operator = BicubicDownscale(request.image.shape[:2], params.scale)
+        self._downscale = BicubicDownscale(request.image.shape[:2], params.scale)
+        self._operator: LinearOperator = self._downscale
+        self._measured = self._y / 255
+        if request.degradation is not None:
+            self._operator = Degraded(self._downscale, request.degradation)
+            self._measured = request.degradation.observe(self._measured)
         self._canvas = canvas_of(request, model.info)
         cells = [side // model.info.vae_factor for side in self._canvas.size]
         generator = torch.Generator().manual_seed(self.seed)
@@ -89,10 +95,10 @@ class ActiveRequest:
         self._sampler: Sampler | None = None
         if is_flat(request):
             height, width = self._operator.image_size
-            self.picture = (self._y[:, :1, :1] / 255).expand(-1, height, width)
+            self.picture = self._measured[:, :1, :1].expand(-1, height, width)
             return
         self._sampler = restore(
-            self._y / 255,
+            self._measured,
             operator=self._operator,
             canvas=self._canvas,
             sigmas=sigmas_of(params, model.info),
@@ -138,10 +144,8 @@ class ActiveRequest:
             InvalidResult: it cannot be the answer to this input.
         """
         assert self.picture is not None
-        check_picture(self.picture, self._y, self._operator, self.request.params)
-        plain = self.request.params.projection == "none"
-        round_ = round_plainly if plain else round_consistently
-        rounded: RoundedImage = round_(self.picture, self._y, self._operator)
+        check_picture(self.picture, self._measured, self._operator, self.request.params)
+        rounded = self._rounded(self.picture)
         return UpscaleResult(
             request_id=self.request.request_id,
             image=rounded.image.permute(1, 2, 0).contiguous().cpu().numpy(),
@@ -156,6 +160,13 @@ class ActiveRequest:
             queue_s=self.started_s - arrived_s,
             compute_s=time.monotonic() - self.started_s,
         )
+
+    def _rounded(self, picture: Tensor) -> RoundedImage:
+        if self.request.degradation is not None:
+            return round_nearby(picture, self._measured, self._operator)
+        plain = self.request.params.projection == "none"
+        round_ = round_plainly if plain else round_consistently
+        return round_(picture, self._y, self._downscale)
 
     def preview(self) -> UInt8[np.ndarray, "h w 3"] | None:
         """Return the last decoded estimate, its longer side at most ``preview_px``."""

@@ -1,11 +1,11 @@
 """Whether a picture can be the answer to its input: a device or a model that fails says nothing."""
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from sr_engine.errors import InvalidResult
-from sr_engine.operators import BicubicDownscale
+from sr_engine.operators import LinearOperator
 from sr_engine.request import UpscaleParams
 
 _TOLERANCE = 1 / 255  # what is left of the projection's rounding errors is far below
@@ -13,8 +13,8 @@ _TOLERANCE = 1 / 255  # what is left of the projection's rounding errors is far 
 
 def check_picture(
     picture: Float[Tensor, "3 H W"],
-    y: UInt8[Tensor, "3 h w"],
-    operator: BicubicDownscale,
+    y: Float[Tensor, "c h w"],
+    operator: LinearOperator,
     params: UpscaleParams,
 ) -> None:
     """Find pictures that no sampler could have meant, before range and rounding hide it.
@@ -33,10 +33,10 @@ def check_picture(
         if not is_flat(y) and is_flat((255 * picture).round().clamp(0, 255)):
             raise InvalidResult("the model produced an empty picture")
         return
-    measured = y / 255
-    if float((operator.A(picture) - measured).square().mean().sqrt()) > _TOLERANCE:
+    if float((operator.A(picture) - y).square().mean().sqrt()) > _TOLERANCE:
         raise InvalidResult("the model produced a picture that does not give the input back")
-    added = picture - operator.pinv(measured)
+    middle = torch.full_like(picture, 0.5)
+    added = picture - middle - operator.pinv(y - operator.A(middle))
     if float(added.square().mean().sqrt()) > max(1.0, params.guidance_strength) / 2:
         raise InvalidResult("the model produced a picture far out of range")
 

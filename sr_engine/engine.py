@@ -16,6 +16,7 @@ from torch import Tensor
 from sr_engine.accounts import Accounts
 from sr_engine.active import ActiveRequest
 from sr_engine.costs import ROW_LIMITS, Costs
+from sr_engine.degradations import Degradation
 from sr_engine.errors import (
     DeadlineExceeded,
     EngineError,
@@ -153,16 +154,23 @@ class SREngine:
         image: UInt8[np.ndarray, "h w 3"],
         params: UpscaleParams | None = None,
         *,
+        degradation: Degradation | None = None,
         on_step: Callable[[StepEvent], None] = lambda event: None,
     ) -> UpscaleResult:
         """Upscale one 8-bit sRGB picture and wait for it; by default with the model's parameters.
+
+        Args:
+            degradation: what has happened to the picture besides being small, to be undone.
 
         Raises:
             InvalidImage: ``image`` is no [h, w, 3] array of uint8.
             EngineError: the model failed on it.
         """
         request = UpscaleRequest(
-            request_id=secrets.token_hex(8), image=image, params=params or self.model.defaults
+            request_id=secrets.token_hex(8),
+            image=image,
+            params=params or self.model.defaults,
+            degradation=degradation,
         )
         self.add_request(request)
         try:

@@ -31,6 +31,8 @@ def canvas_of(request: UpscaleRequest, info: ModelInfo) -> Canvas:
 def is_flat(request: UpscaleRequest) -> bool:
     """Say whether a request needs no network: one colour all over stays that colour."""
     image = request.image
+    if request.degradation is not None:
+        return False
     return request.params.projection != "none" and bool((image == image[:1, :1]).all())
 
 

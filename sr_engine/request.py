@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from sr_engine.degradations import Degradation
 from sr_engine.errors import InvalidImage, InvalidParameter
 from sr_engine.work import UNLIMITED, TileLimits
 
@@ -106,6 +107,7 @@ class UpscaleRequest:
     """One picture to upscale: 8-bit sRGB samples [h, w, 3], at least 1 px a side.
 
     Attributes:
+        degradation: what has happened to the picture besides being small.
         priority: each step up halves the work that counts against it in the order of service,
             −16 to 16.
         deadline_s: on the engine's clock, `time.monotonic`; once passed, the request is dropped.
@@ -120,6 +122,7 @@ class UpscaleRequest:
     request_id: str
     image: UInt8[np.ndarray, "h w 3"]
     params: UpscaleParams
+    degradation: Degradation | None = None
     priority: int = 0
     deadline_s: float | None = None
     preview_px: int = 0

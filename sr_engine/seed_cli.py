@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sr_engine.cli import console, run_upscale
+from sr_engine.terminal import console
+from sr_engine.upscale_cli import run_upscale
 
 
 def upscale(

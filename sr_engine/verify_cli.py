@@ -1,19 +1,15 @@
 """The command `nullscale verify`: does a picture give another one back when it is scaled down?"""
 
 from pathlib import Path
-from typing import Annotated, Never
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from sr_engine.encoding import measure_consistency
 from sr_engine.errors import InvalidImage
 from sr_engine.image_io import SourceImage, decode_image
 from sr_engine.request import Consistency
-
-DIFFERS, UNREADABLE = 1, 2
-
-console = Console(stderr=True)
+from sr_engine.terminal import SOME_FAILED, WRONG_CALL, stop
 
 
 def verify(
@@ -29,13 +25,14 @@ def verify(
         picture.samples.shape[:2] for picture in (source, result)
     )
     if result_height < height or result_width < width:
-        _stop(f"{large} is smaller than {small}: {result_width}×{result_height}, {width}×{height}")
+        sizes = f"{result_width}×{result_height}, {width}×{height}"
+        stop(f"{large} is smaller than {small}: {sizes}", WRONG_CALL)
     if source.alpha is None and result.alpha is not None:
-        _stop(f"{large} is transparent and {small} is not")
+        stop(f"{large} is transparent and {small} is not", WRONG_CALL)
     found = measure_consistency(large.read_bytes(), source, reachable=True)
     print(f"{large} {describe(found)}")
     if not found.exact:
-        raise typer.Exit(DIFFERS)
+        raise typer.Exit(SOME_FAILED)
 
 
 def describe(consistency: Consistency) -> str:
@@ -50,9 +47,4 @@ def _read(path: Path) -> SourceImage:
     try:
         return decode_image(path.read_bytes())
     except (InvalidImage, OSError) as err:
-        _stop(f"{path}: {err}")
-
-
-def _stop(message: str) -> Never:
-    console.print(message, style="red", highlight=False, markup=False, soft_wrap=True)
-    raise typer.Exit(UNREADABLE)
+        stop(f"{path}: {err}", WRONG_CALL)

@@ -8,8 +8,9 @@ from checkpoints import write_checkpoint
 from PIL import Image
 from typer.testing import CliRunner
 
-from sr_engine.cli import app, plan_jobs
+from sr_engine.cli import app
 from sr_engine.errors import NullscaleError
+from sr_engine.upscale_cli import plan_jobs
 
 
 @pytest.fixture(scope="module")
