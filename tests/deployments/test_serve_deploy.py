@@ -150,7 +150,7 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     family = [process, *psutil.Process(process.pid).children(recursive=True)]
     process.send_signal(signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
-        process.wait(10)
+        process.wait(1)
     for member in family[1:]:
         with suppress(psutil.NoSuchProcess):
             member.kill()
