@@ -22,7 +22,7 @@ from deployments.backlog import GUESS_S
 
 pytestmark = CLUSTER
 
-LOAD = Namespace(seconds=10.0, times=3.0, steps=12)
+LOAD = Namespace(seconds=14.0, times=3.0, steps=12)
 SLOW = 40
 BODY_TIMEOUT_S = 4.0
 ARGS = overload.ARGS | {"limits": {**overload.ARGS["limits"], "body_timeout_s": BODY_TIMEOUT_S}}
