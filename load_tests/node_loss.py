@@ -139,10 +139,7 @@ async def drained(nodes: Nodes, rate: float) -> dict[str, Any]:
     begun_s = time.monotonic()
     await asyncio.to_thread(nodes.drain, victim, 120)
     try:
-        while time.monotonic() < begun_s + 120 and victim in {
-            *nodes.replicas("Upscaler").values(),
-            *nodes.replicas("Ingress").values(),
-        }:
+        while time.monotonic() < begun_s + 120 and nodes.holds_any(victim):
             sent.append(asyncio.create_task(_answer(lines)))
             await asyncio.sleep(1 / rate)
         answers = await asyncio.gather(*sent)
@@ -153,7 +150,7 @@ async def drained(nodes: Nodes, rate: float) -> dict[str, Any]:
         "requests": len(answers),
         "lost": len(lost),
         "took_s": round(time.monotonic() - begun_s, 1),
-        "left": victim in nodes.replicas("Upscaler").values(),
+        "left": nodes.holds_any(victim),
     }
 
 

@@ -54,12 +54,24 @@ class Nodes:
 
     def replicas(self, deployment: str) -> dict[str, str]:
         """Return the node's id of each running replica, by the replica's."""
-        (application,) = _get_global_client().get_serve_details()["applications"].values()
         return {
             replica["replica_id"]: replica["node_id"]
-            for replica in application["deployments"][deployment]["replicas"]
+            for replica in self._replicas(deployment)
             if replica["state"] == "RUNNING"
         }
+
+    def holds_any(self, node_id: str) -> bool:
+        """Say whether a node has a replica that serves, one that only ends its work included."""
+        return any(
+            replica["node_id"] == node_id
+            for deployment in ("Upscaler", "Ingress")
+            for replica in self._replicas(deployment)
+        )
+
+    def _replicas(self, deployment: str) -> list[dict[str, Any]]:
+        (application,) = _get_global_client().get_serve_details()["applications"].values()
+        found: list[dict[str, Any]] = application["deployments"][deployment]["replicas"]
+        return found
 
     def kill(self, node_id: str) -> None:
         """End all processes of a node at once, as a power cut would."""
