@@ -35,7 +35,7 @@ test: install
 	$(MAKE) --jobs --keep-going --output-sync=target lint units clusters
 
 units: install
-	nice -n 19 $(BIN)/python -m pytest -m "not cluster"
+	nice $(BIN)/python -m pytest -m "not cluster"
 
 clusters: install
 	$(BIN)/python -m pytest -m cluster

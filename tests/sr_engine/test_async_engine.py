@@ -43,7 +43,7 @@ def request(request_id: str, seed: int = 1) -> UpscaleRequest:
 @pytest.fixture
 def gated() -> Iterator[tuple[Gated, AsyncSREngine]]:
     model = Gated()
-    engine = AsyncSREngine(SREngine(model), heartbeat_limit_s=0.3)
+    engine = AsyncSREngine(SREngine(model), heartbeat_limit_s=1.0)
     yield model, engine
     model.gate.set()
     engine.close()
@@ -94,7 +94,7 @@ async def test_a_hung_batch_fails_the_health_check(gated: tuple[Gated, AsyncSREn
     engine.check_health()
     waiting = asyncio.create_task(engine.upscale(request("a")))
     await asyncio.to_thread(model.reached.wait, 10)
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(1.3)
     with pytest.raises(EngineDead, match="has not finished"):
         engine.check_health()
     model.gate.set()
