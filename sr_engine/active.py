@@ -13,10 +13,11 @@ from torch import Tensor
 from sr_engine.checks import check_picture
 from sr_engine.ddnm import Decode, Denoise, Encode, NetworkCall, Sampler, restore
 from sr_engine.degradations import Degraded
+from sr_engine.nearby import round_nearby
 from sr_engine.operators import BicubicDownscale, LinearOperator
 from sr_engine.plan import OVERLAP_SHARE, canvas_of, is_flat, sigmas_of, tiles_of
 from sr_engine.request import MAX_SEED, Consistency, UpscaleRequest, UpscaleResult
-from sr_engine.rounding import RoundedImage, round_consistently, round_nearby, round_plainly
+from sr_engine.rounding import RoundedImage, round_consistently, round_plainly
 from sr_engine.runner import Model, Row
 from sr_engine.tiling import Tile, blend
 from sr_engine.timing import on_device

@@ -7,11 +7,13 @@ from typing import Annotated
 import torch
 import typer
 
-from sr_engine.degradations import Blurred, Chain, Degradation, Grey, Masked
+from sr_engine.blur import Blurred
+from sr_engine.degradations import Chain, Degradation, Grey
 from sr_engine.encoding import encode_image
 from sr_engine.engine import SREngine
 from sr_engine.errors import InvalidParameter, NullscaleError
 from sr_engine.image_io import decode_image
+from sr_engine.inpainting import Masked
 from sr_engine.request import UpscaleParams
 from sr_engine.terminal import SOME_FAILED, WRONG_CALL, load, stop
 from sr_engine.upscale_cli import FORMAT_OF_SUFFIX

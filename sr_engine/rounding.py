@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sr_engine.banded import axis_factors
-from sr_engine.operators import BicubicDownscale, LinearOperator
+from sr_engine.operators import BicubicDownscale
 from sr_engine.pillow_resize import (
     first_pass,
     pillow_downscale,
@@ -24,13 +24,7 @@ from sr_engine.pillow_resize import (
 )
 from sr_engine.repair import HOPELESS, bounds, repair
 
-__all__ = [
-    "RoundedImage",
-    "pillow_downscale",
-    "round_consistently",
-    "round_nearby",
-    "round_plainly",
-]
+__all__ = ["RoundedImage", "pillow_downscale", "round_consistently", "round_plainly"]
 
 _FIT_ROUNDS = 40  # enough wherever a solution exists; without one, twice as many again
 _FAR = 6.0  # levels: what is nearer than this after a dozen rounds may come back yet
@@ -99,28 +93,6 @@ def round_plainly(
     """
     image = (255 * x.float()).round().clamp(0, 255).to(torch.uint8)
     return _judged(image, y, operator, reachable=True, rounds=0)
-
-
-def round_nearby(
-    x: Float[Tensor, "c H W"], y: Float[Tensor, "d h w"], operator: LinearOperator
-) -> RoundedImage:
-    """Bring `x` into range without losing `y`, and round each sample to the nearest level.
-
-    For operators without an arithmetic of Pillow's: a sample of `y` counts as coming back where it
-    does to within half a level. Range and measurement take turns (von Neumann's alternating
-    projections).
-    """
-    x = x.float()
-    for _ in range(_FIT_ROUNDS):
-        clipped = x.clamp(0, 1)
-        if torch.equal(clipped, x):
-            break
-        x = clipped + operator.pinv(y - operator.A(clipped))
-    image = (255 * x).round().clamp(0, 255).to(torch.uint8)
-    error = 255 * (operator.A(image / 255) - y)
-    share = float((error.abs() <= 0.5).double().mean())
-    psnr_db = None if share == 1 else 10 * math.log10(255**2 / float(error.square().mean()))
-    return RoundedImage(image, share == 1, share, reachable=True, psnr_db=psnr_db, rounds=0)
 
 
 def _judged(

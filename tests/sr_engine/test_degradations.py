@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
-from sr_engine.degradations import Blurred, Chain, Degradation, Degraded, Grey, Masked
+from sr_engine.blur import Blurred
+from sr_engine.degradations import Chain, Degradation, Degraded, Grey
+from sr_engine.inpainting import Masked
 from sr_engine.operators import BicubicDownscale, LinearOperator
 
 HEIGHT, WIDTH = 13, 18

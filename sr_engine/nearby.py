@@ -1,0 +1,33 @@
+"""Rounding for operators other than Pillow's, whose own arithmetic nobody promises."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sr_engine.operators import LinearOperator
+from sr_engine.rounding import RoundedImage
+
+_RANGE_ROUNDS = 40
+
+
+def round_nearby(
+    x: Float[Tensor, "c H W"], y: Float[Tensor, "d h w"], operator: LinearOperator
+) -> RoundedImage:
+    """Bring `x` into range without losing `y`, and round each sample to the nearest level.
+
+    A sample of `y` counts as coming back where it does to within half a level. Range and
+    measurement take turns (von Neumann's alternating projections).
+    """
+    x = x.float()
+    for _ in range(_RANGE_ROUNDS):
+        clipped = x.clamp(0, 1)
+        if torch.equal(clipped, x):
+            break
+        x = clipped + operator.pinv(y - operator.A(clipped))
+    image = (255 * x).round().clamp(0, 255).to(torch.uint8)
+    error = 255 * (operator.A(image / 255) - y)
+    share = float((error.abs() <= 0.5).double().mean())
+    psnr_db = None if share == 1 else 10 * math.log10(255**2 / float(error.square().mean()))
+    return RoundedImage(image, share == 1, share, reachable=True, psnr_db=psnr_db, rounds=0)
