@@ -5,11 +5,13 @@ import pytest
 import torch
 from fakes import FakeModel
 from PIL import Image
+from torch import Tensor
 
 from sr_engine.engine import SREngine
 from sr_engine.errors import InvalidParameter, InvalidResult
 from sr_engine.request import MAX_SEED, UpscaleParams
 from sr_engine.samples import Moments, draw_samples
+from sr_engine.work import Variant
 
 IMAGE = np.random.default_rng(0).integers(90, 160, (6, 9, 3)).astype(np.uint8)
 PARAMS = UpscaleParams(scale=2, num_inference_steps=3, seed=MAX_SEED)
@@ -61,15 +63,15 @@ def test_too_few_and_too_many_are_refused(count: int) -> None:
         draw_samples(SREngine(FakeModel()), IMAGE, PARAMS, count)
 
 
+class Broken(FakeModel):
+    """Its pictures are none."""
+
+    def decode(self, latents: Tensor, variant: Variant = Variant.BASE) -> Tensor:
+        return torch.full_like(super().decode(latents, variant), torch.nan)
+
+
 def test_one_failure_takes_all_of_them_out() -> None:
-    model = FakeModel()
-    engine = SREngine(model)
-    decode = model.decode
-
-    def broken(latents: torch.Tensor, *args: object) -> torch.Tensor:
-        return torch.full_like(decode(latents), torch.nan)
-
-    model.decode = broken  # type: ignore[method-assign]
+    engine = SREngine(Broken())
     with pytest.raises(InvalidResult):
         draw_samples(engine, IMAGE, PARAMS, 3)
     assert not engine.has_work()
