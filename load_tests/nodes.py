@@ -63,7 +63,7 @@ class Nodes:
     def holds_any(self, node_id: str) -> bool:
         """Say whether a node has a replica that serves, one that only ends its work included."""
         return any(
-            replica["node_id"] == node_id
+            replica.get("node_id") == node_id  # none before it has one
             for deployment in ("Upscaler", "Ingress")
             for replica in self._replicas(deployment)
         )
