@@ -72,7 +72,7 @@ class SRModel:
     def velocity(
         self,
         latents: Float[Tensor, "b c h w"],
-        sigmas: Float[Tensor, "b"],
+        sigmas: Float[Tensor, " b"],
         prompts: Sequence[PromptEmbeddings],
         variant: Variant = Variant.BASE,
     ) -> Float[Tensor, "b c h w"]:

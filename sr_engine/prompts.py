@@ -33,7 +33,7 @@ class PromptEmbeddings:
     """What the transformer sees of one prompt, float32."""
 
     context: Float[Tensor, "tokens dim"]
-    pooled: Float[Tensor, "pooled"]
+    pooled: Float[Tensor, " pooled"]
 
     def to(self, device: torch.device) -> "PromptEmbeddings":
         """The same embeddings on `device`."""
