@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from gaussian import Array, Moments, posterior, recursion, wasserstein
+from gaussian import Array, Moments, posterior, wasserstein
+from gaussian_ddnm import recursion
 from gaussian_sampling import Case, assert_same, case, extract, random_covariance, settings_of
 
 LOSSLESS = case("identity")

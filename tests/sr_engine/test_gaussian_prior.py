@@ -5,7 +5,8 @@ from itertools import islice, product
 
 import numpy as np
 import pytest
-from gaussian import Array, Moments, recursion, simulate, wasserstein
+from gaussian import Array, Moments, wasserstein
+from gaussian_ddnm import recursion, simulate
 from gaussian_sampling import assert_same, case, extract, sample, settings_of, unit_noise
 from scipy.stats import chi2, norm
 
@@ -14,6 +15,12 @@ from sr_engine.sampling import sigma_schedule
 PROJECTIONS = ("none", "latent", "pixel", "residual")
 STEPS = (1, 2, 4, 8, 28)
 ETAS = (0.0, 0.5, 0.85, 1.0)
+ENDINGS = ("pixels", "latents")
+SPACINGS = ("linear", "diffusers")
+# κ stays below every level's; is above some; is above all of them.
+NOISES = (0.0, 0.05, 0.5, 20.0)
+# Six steps' levels in the order of a walk: straight on; back by two, twice; back to the start.
+TRAVELS = (range(7), (0, 1, 2, 0, 1, 2, 3, 4, 2, 3, 4, 5, 6), (0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 6))
 FALSE_ALARM = 1e-4  # share of seeds at which one statistical check would fail on correct code
 
 
@@ -33,6 +40,29 @@ def test_moments_are_those_of_the_recursion(name: str, projection: str) -> None:
         settings = settings_of(
             steps, projection, eta, guidance_strength=lam, rederive=rederive, start=start
         )
+        assert_same(extract(of, settings), recursion(of.problem, settings))
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS)
+@pytest.mark.parametrize("name", AFFINE)
+def test_moments_with_noise_time_travel_both_endings_and_both_spacings(
+    name: str, projection: str
+) -> None:
+    of = AFFINE[name]
+    variants = product(ENDINGS, SPACINGS, NOISES, TRAVELS, ((0.0, True, 1.0), (0.85, False, 0.6)))
+    for ending, spacing, sigma_y, travel, (eta, rederive, start) in variants:
+        settings = settings_of(
+            6,
+            projection,
+            eta,
+            guidance_strength=0.9,
+            rederive=rederive,
+            start=start,
+            spacing=spacing,
+            ending=ending,
+            sigma_y=sigma_y,
+        )
+        settings = replace(settings, sigmas=tuple(settings.sigmas[i] for i in travel))
         assert_same(extract(of, settings), recursion(of.problem, settings))
 
 
@@ -99,11 +129,22 @@ def drawn_from(known: Moments, pictures: Array) -> bool:
 def test_every_sample_through_a_quadratic_autoencoder(
     projection: str, steps: int, eta: float, rederive: bool
 ) -> None:
-    for lam, start in ((1.0, 1.0), (0.8, 0.6)):
+    variants = product(((1.0, 1.0), (0.8, 0.6)), ENDINGS, (0.0, 0.2), (False, True))
+    for (lam, start), ending, sigma_y, back in variants:
         settings = settings_of(
-            steps, projection, eta, guidance_strength=lam, rederive=rederive, start=start
+            steps,
+            projection,
+            eta,
+            guidance_strength=lam,
+            rederive=rederive,
+            start=start,
+            ending=ending,
+            sigma_y=sigma_y,
         )
-        noises = list(islice(unit_noise(3, QUADRATIC, 50), steps))
+        if back:
+            *sigmas, last = settings.sigmas
+            settings = replace(settings, sigmas=(*sigmas, *sigmas, last))
+        noises = list(islice(unit_noise(3, QUADRATIC, 50), len(settings.sigmas) - 1))
         found = sample(QUADRATIC, settings, iter(noises))
         known = simulate(QUADRATIC.problem, settings, iter(noises))
         np.testing.assert_allclose(found, known, rtol=1e-9, atol=1e-9)
