@@ -92,13 +92,20 @@ def x0_prediction(prior: Moments, sigma: float) -> Affine:
     return Affine(gain, prior.mean - keep * gain @ prior.mean)
 
 
+def typical_measurements(problem: Problem, sigma_y: float = 0.0) -> Array:
+    """Return rows whose mean and covariance are exactly those of ``y = A x + σ_y n``.
+
+    What is quadratic in ``y`` has the same mean over these few as over all measurements.
+    """
+    prior = _pictures(problem)
+    seen = problem.A @ prior.covariance @ problem.A.T + sigma_y**2 * np.eye(len(problem.A))
+    off_centre = np.sqrt(len(seen)) * _root(seen)
+    return problem.A @ prior.mean + np.concatenate([off_centre, -off_centre])
+
+
 def posterior(problem: Problem, sigma_y: float = 0.0) -> Moments:
     """Return the moments of the picture given ``y = A x + σ_y n``; the autoencoder is lossless."""
-    assert isinstance(problem.decode, Affine)
-    prior = problem.prior.through(
-        Affine(problem.crop, np.zeros(len(problem.crop))).after(problem.decode)
-    )
-    A = problem.A
+    A, prior = problem.A, _pictures(problem)
     seen = A @ prior.covariance @ A.T + sigma_y**2 * np.eye(len(A))
     gain = np.linalg.solve(seen, A @ prior.covariance).T
     return Moments(
@@ -116,6 +123,12 @@ def wasserstein(a: Moments, b: Moments) -> float:
     bures = np.trace(a.covariance + b.covariance - 2 * _root(root @ b.covariance @ root))
     apart = np.sum((a.mean - b.mean) ** 2, axis=-1).mean()
     return float(np.sqrt(apart + max(bures, 0.0)))
+
+
+def _pictures(problem: Problem) -> Moments:
+    assert isinstance(problem.decode, Affine)
+    cropped = Affine(problem.crop, np.zeros(len(problem.crop)))
+    return problem.prior.through(cropped.after(problem.decode))
 
 
 def _root(matrix: Array) -> Array:

@@ -1,0 +1,249 @@
+"""How far each sampler is from the true posterior, where that is known: a prior of 1/f² pictures.
+
+    python load_tests/bench_posterior.py [--save]
+
+Pictures are Gaussian with the power spectrum of photographs, the autoencoder is lossless, and so
+the sampler's result is Gaussian too: all figures are exact, averaged over all measurements. Only
+the operator and the noise levels are the product's own. The last line printed is a JSON object.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import measurements
+import numpy as np
+import torch
+from gaussian import Affine, Array, Moments, Problem, posterior, typical_measurements, wasserstein
+from gaussian_ddnm import Settings, recursion
+from scipy import fft
+
+import sr_engine
+from sr_engine.operators import BicubicDownscale
+from sr_engine.presets import PRESETS
+from sr_engine.request import UpscaleParams
+from sr_engine.sampling import sigma_schedule, time_travel
+
+SCALE = 4
+SHIFT = 3.0
+CONTRAST = 0.1
+"""Standard deviation of a pixel, as a share of the range; by it bicubic is at 25 to 26 dB."""
+
+BUNDLED = Path(sr_engine.__file__).parent / "bundled" / "nullscale.json"
+STEPS = (1, 4, 6, 8, 16, 28, 100)
+ETAS = (0.0, 0.5, 0.85, 1.0)
+LAMBDAS = (0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
+STARTS = (0.4, 0.6, 0.8, 1.0)
+NOISES = (0.02, 0.05, 0.1)
+# Steps, length and repeats of walks with as many denoising steps each.
+WALKS = {10: ((10, 0, 1), (6, 2, 2), (4, 1, 3)), 28: ((28, 0, 1), (16, 4, 2), (10, 3, 3))}
+
+Figures = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """A problem of many measurements with its true posterior.
+
+    Attributes:
+        null: the projection on what the measurement does not see.
+    """
+
+    problem: Problem
+    truth: Moments
+    null: Array
+
+    def sampler(self, settings: Settings) -> Figures:
+        """Return the figures of DDNM."""
+        return self.figures(recursion(self.problem, settings))
+
+    def figures(self, found: Moments) -> Figures:
+        """Return distance over the posterior's standard deviation, PSNR, and share of variance.
+
+        The PSNR is that of one sample, of the mean of eight, and of the mean of infinitely many
+        samples against the truth; the share is of the posterior's variance in the null space.
+        """
+        spread, true_spread = np.trace(found.covariance), np.trace(self.truth.covariance)
+        bias = np.sum((found.mean - self.truth.mean) ** 2, axis=-1).mean()
+        errors = [bias + true_spread + share * spread for share in (1, 1 / 8, 0)]
+        unseen, true_unseen = (
+            np.trace(self.null @ moments.covariance) for moments in (found, self.truth)
+        )
+        return {
+            "distance": round(wasserstein(found, self.truth) / float(np.sqrt(true_spread)), 4),
+            "psnr_db": [round(-10 * float(np.log10(e / len(self.null))), 3) for e in errors],
+            "null_share": round(float(unseen / true_unseen), 4),
+        }
+
+
+def photographs(side_px: int) -> Moments:
+    """Return the prior: power 1/f² in the cosine transform, unit variance as latents have it."""
+    across = np.arange(side_px)
+    # The mean varies as the lowest frequencies do.
+    power = 1 / np.maximum(across[:, None] ** 2 + across**2, 1)
+    axis = fft.dct(np.eye(side_px), norm="ortho", axis=0)
+    basis = np.kron(axis, axis)
+    power *= power.size / power.sum()
+    return Moments(np.zeros(side_px**2), (basis.T * power.ravel()) @ basis)
+
+
+def measured(side_px: int, sigma_y: float = 0.0) -> Judge:
+    """Return the problem: pictures of that side, ×4 bicubic, noise of that standard deviation."""
+    operator = BicubicDownscale((side_px // SCALE, side_px // SCALE), SCALE)
+    pixels, samples = side_px**2, (side_px // SCALE) ** 2
+
+    def matrix(of: Any, shape: tuple[int, int]) -> Array:
+        units = torch.eye(shape[0] * shape[1], dtype=torch.float64).unflatten(-1, shape)
+        return np.asarray(of(units).flatten(1).numpy().T)
+
+    A = matrix(operator.A, operator.image_size)
+    pinv = matrix(operator.pinv, operator.measurement_size)
+    same = np.eye(pixels)
+    grey = np.full(pixels, 0.5)
+    problem = Problem(
+        prior=photographs(side_px),
+        decode=Affine(CONTRAST * same, grey),
+        encode=Affine(same / CONTRAST, -grey / CONTRAST),
+        A=A,
+        pinv=pinv,
+        interpolation=matrix(operator.interpolate, operator.measurement_size),
+        y=np.zeros(samples),
+        probe=np.random.default_rng(0).normal(size=samples),
+        crop=same,
+        extend=same,
+    )
+    problem = replace(problem, y=typical_measurements(problem, sigma_y))
+    return Judge(problem, posterior(problem, sigma_y), same - pinv @ A)
+
+
+def ddnm(steps: int, eta: float, start: float = 1.0, **others: Any) -> Settings:
+    """Return settings with evenly spaced levels."""
+    return Settings(sigmas=sigma_schedule(steps, shift=SHIFT, start=start), eta=eta, **others)
+
+
+def settings_of(params: UpscaleParams) -> Settings:
+    """Return what the sampler makes of a request's parameters."""
+    assert params.projection_every == 1 and params.projection_above == 0
+    sigmas = sigma_schedule(
+        params.num_inference_steps,
+        shift=SHIFT,
+        start=params.strength,
+        spacing=params.sigma_spacing,
+    )
+    return Settings(
+        sigmas=time_travel(sigmas, params.travel_length, params.travel_repeats),
+        projection=params.projection,
+        guidance_strength=params.guidance_strength,
+        eta=params.eta,
+        rederive=params.rederive,
+        ending=params.ending,
+        sigma_y=params.sigma_y,
+    )
+
+
+def presets() -> dict[str, UpscaleParams]:
+    """Return what a request may name: SD3.5's defaults, and the bundled model's presets."""
+    defaults = UpscaleParams().override(json.loads(BUNDLED.read_text())["defaults"])
+    named = {name: defaults.override(preset) for name, preset in PRESETS.items()}
+    return {"a checkpoint's": UpscaleParams(), **named}
+
+
+def references(judge: Judge, steps: int) -> list[Figures]:
+    """Return the figures of what is no DDNM."""
+    problem, truth = judge.problem, judge.truth
+    plain = recursion(problem, ddnm(steps, 0.0, projection="none"))
+    certain = np.zeros_like(truth.covariance)
+    pictures = {
+        "a sample of the posterior": truth,
+        "the posterior's mean": Moments(truth.mean, certain),
+        "bicubic interpolation": Moments(problem.y @ problem.interpolation.T, certain),
+        "`A†y`": Moments(problem.y @ problem.pinv.T, certain),
+        f"the plain sampler, {steps} steps": plain,
+    }
+    return [{"method": name, **judge.figures(found)} for name, found in pictures.items()]
+
+
+def compare(side_px: int) -> dict[str, Any]:
+    """Return every table."""
+    judge = measured(side_px)
+
+    def table(settings: Iterable[tuple[Mapping[str, Any], Settings]]) -> list[Figures]:
+        return [{**said, **judge.sampler(one)} for said, one in settings]
+
+    return {
+        "side_px": side_px,
+        "references": references(judge, 28),
+        "steps": table(
+            ({"steps": n, "eta": eta}, ddnm(n, eta)) for n, eta in product(STEPS, ETAS)
+        ),
+        "warm": table(
+            ({"steps": n, "start": start, "eta": eta}, ddnm(n, eta, start))
+            for n, start, eta in product((6, 8), STARTS, ETAS)
+        ),
+        "strength": table(
+            ({"of": of, "lambda": lam}, replace(settings, guidance_strength=lam))
+            for (of, settings), lam in product(
+                {"28 steps, η = 0": ddnm(28, 0.0), "6 steps, η = 1, σ₀ = 0.6": ddnm(6, 1, 0.6)}.items(),
+                LAMBDAS,
+            )
+        ),
+        "rederive": table(
+            ({"steps": n, "eta": eta, "rederive": again}, ddnm(n, eta, rederive=again))
+            for n, eta, again in product((4, 8, 28), (0.0, 0.5), (False, True))
+        ),
+        "spacing": table(
+            (
+                {"steps": n, "eta": eta, "spacing": spacing},
+                Settings(sigmas=sigma_schedule(n, shift=SHIFT, spacing=spacing), eta=eta),
+            )
+            for n, eta, spacing in product((4, 8, 28), (0.0, 0.85), ("linear", "diffusers"))
+        ),
+        "travel": table(
+            (
+                {"denoising": count, "walk": walk, "eta": eta},
+                replace(settings, sigmas=time_travel(settings.sigmas, *walk[1:])),
+            )
+            for count, walks in WALKS.items()
+            for walk, eta in product(walks, ETAS)
+            for settings in [ddnm(walk[0], eta)]
+        ),
+        "presets": table(
+            ({"preset": name}, settings_of(params)) for name, params in presets().items()
+        ),
+        "noise": noise(side_px),
+    }
+
+
+def noise(side_px: int) -> list[Figures]:
+    """Return the figures for noisy measurements, each of the noise ignored and of DDNM+."""
+    of = {
+        "28 steps, η = 0": ddnm(28, 0.0),
+        "8 steps, η = 0.85": ddnm(8, 0.85),
+        "6 steps, η = 1, σ₀ = 0.6": ddnm(6, 1.0, 0.6),
+    }
+    rows = []
+    for sigma_y in NOISES:
+        judge = measured(side_px, sigma_y)
+        for name, settings in of.items():
+            ignored, known = (judge.sampler(replace(settings, sigma_y=s)) for s in (0, sigma_y))
+            rows.append({"sigma_y": sigma_y, "of": name, "ignored": ignored, "ddnm_plus": known})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--side-px", type=int, default=24, help="of the pictures")
+    measurements.add_option(parser)
+    options = parser.parse_args()
+    found = compare(options.side_px)
+    if options.save:
+        measurements.save("posterior", found)
+    print(json.dumps(found, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
