@@ -177,9 +177,7 @@ def compare(side_px: int) -> dict[str, Any]:
     return {
         "side_px": side_px,
         "references": references(judge, 28),
-        "steps": table(
-            ({"steps": n, "eta": eta}, ddnm(n, eta)) for n, eta in product(STEPS, ETAS)
-        ),
+        "steps": table(({"steps": n, "eta": eta}, ddnm(n, eta)) for n, eta in product(STEPS, ETAS)),
         "warm": table(
             ({"steps": n, "start": start, "eta": eta}, ddnm(n, eta, start))
             for n, start, eta in product((6, 8), STARTS, ETAS)
@@ -187,7 +185,10 @@ def compare(side_px: int) -> dict[str, Any]:
         "strength": table(
             ({"of": of, "lambda": lam}, replace(settings, guidance_strength=lam))
             for (of, settings), lam in product(
-                {"28 steps, η = 0": ddnm(28, 0.0), "6 steps, η = 1, σ₀ = 0.6": ddnm(6, 1, 0.6)}.items(),
+                {
+                    "28 steps, η = 0": ddnm(28, 0.0),
+                    "6 steps, η = 1, σ₀ = 0.6": ddnm(6, 1, 0.6),
+                }.items(),
                 LAMBDAS,
             )
         ),

@@ -27,6 +27,23 @@ class Settings:
     rederive: bool = False
     ending: str = "pixels"
     sigma_y: float = 0.0
+    projection_every: int = 1
+    projection_above: float = 0.0
+
+    def projects(self) -> list[bool]:
+        """Say of each denoising step whether it projects, were it not the last."""
+        levels = [sigma for sigma, lower in pairwise(self.sigmas) if lower < sigma]
+        left = range(len(levels) - 1, -1, -1)
+        return [
+            self.projection != "none"
+            and n % self.projection_every == 0
+            and s > self.projection_above
+            for n, s in zip(left, levels, strict=True)
+        ]
+
+    def latent_noise(self, problem: Problem) -> float:
+        """Return κ, which the plain sampler does not ask for."""
+        return 0.0 if self.projection == "none" else problem.latent_noise(self.sigma_y)
 
 
 def recursion(problem: Problem, settings: Settings) -> Moments:
@@ -36,10 +53,10 @@ def recursion(problem: Problem, settings: Settings) -> Moments:
     ``x_σ' = (1−σ') x̂0 + σ' s (√(1−η²) ε + η n)`` with ``x̂0`` and ``ε`` affine in ``x_σ``, hence
     affine itself, plus independent noise of variance ``(σ' s η)²``.
     """
-    sigmas, eta, kappa = settings.sigmas, settings.eta, problem.latent_noise(settings.sigma_y)
+    sigmas, eta, kappa = settings.sigmas, settings.eta, settings.latent_noise(problem)
     size = len(problem.prior.mean)
     identity = np.eye(size)
-    correct = _correction(problem, settings)
+    correct, projecting = _correction(problem, settings), iter(settings.projects())
     _, spread = _shares(sigmas[0], kappa)
     x = Moments((1 - sigmas[0]) * problem.start, (spread * sigmas[0]) ** 2 * identity)
     for sigma, sigma_next in pairwise(sigmas[:-1]):
@@ -48,7 +65,7 @@ def recursion(problem: Problem, settings: Settings) -> Moments:
             added = np.sqrt(sigma_next**2 - (kept * sigma) ** 2)
             x = x.through(Affine(kept * identity, np.zeros(size)), added)
             continue
-        trust, spread = _shares(sigma_next, kappa)
+        trust, spread = _shares(sigma_next, kappa) if next(projecting) else (0.0, 1.0)
         predicted = x0_prediction(problem.prior, sigma)
         partly = Affine((1 - trust) * identity + trust * correct.matrix, trust * correct.offset)
         corrected = partly.after(predicted)
@@ -61,7 +78,7 @@ def recursion(problem: Problem, settings: Settings) -> Moments:
         x = x.through(step, spread * sigma_next * eta)
 
     last = x0_prediction(problem.prior, sigmas[-2])
-    if settings.ending == "latents" and not kappa:
+    if settings.ending == "latents" and not kappa and next(projecting):
         last = correct.after(last)
     assert isinstance(problem.decode, Affine)
     picture = problem.decode.after(last)
@@ -121,11 +138,7 @@ def simulate(problem: Problem, settings: Settings, noises: Iterator[Array]) -> A
     What ``recursion`` says with w and s stands here as it does in the paper, with λ_t and γ_t.
     """
     C, E, decode, encode = problem.crop, problem.extend, problem.decode, problem.encode
-    lam, eta, kappa = (
-        settings.guidance_strength,
-        settings.eta,
-        problem.latent_noise(settings.sigma_y),
-    )
+    lam, eta, kappa = settings.guidance_strength, settings.eta, settings.latent_noise(problem)
     seen = C.T @ problem.A.T @ problem.pinv.T @ E.T
     fixed = problem.y @ problem.pinv.T @ E.T
 
@@ -146,33 +159,35 @@ def simulate(problem: Problem, settings: Settings, noises: Iterator[Array]) -> A
             case unknown:
                 raise AssertionError(unknown)
 
-    def remaining(sigma: float, trust: float) -> float:
-        """``√γ``: noise whose variance, with that of the trusted measurement, makes up σ²."""
-        return 0.0 if trust < 1 else float(np.sqrt(sigma**2 - ((1 - sigma) * kappa) ** 2))
-
-    def trusted(sigma: float) -> float:
-        return 1.0 if sigma >= (1 - sigma) * kappa else sigma / ((1 - sigma) * kappa)
+    def gamma(sigma: float) -> float:
+        """Return the noise that makes up σ with what the trusted measurement brings of its own."""
+        return float(np.sqrt(max(sigma**2 - ((1 - sigma) * kappa) ** 2, 0.0)))
 
     sigma = settings.sigmas[0]
-    clean = np.atleast_2d((1 - sigma) * problem.start)
-    x = clean + remaining(sigma, trusted(sigma)) * next(noises)
+    x = gamma(sigma) * next(noises) + (1 - sigma) * problem.start
+    projecting = iter(settings.projects())
     for sigma, sigma_next in pairwise(settings.sigmas):
         if sigma_next > sigma:
             x = x * (1 - sigma_next) / (1 - sigma)
             present = sigma * (1 - sigma_next) / (1 - sigma)
             x = x + np.sqrt(sigma_next**2 - present**2) * next(noises)
             continue
-        x0 = x0_prediction(problem.prior, sigma)(x)
+        corrected = x0 = x0_prediction(problem.prior, sigma)(x)
+        projects = next(projecting)
         if sigma_next == 0:
             break
-        trust = trusted(sigma_next)
-        corrected = (1 - trust) * x0 + trust * correct(x0)
+        left = sigma_next
+        if projects:
+            left, measured = gamma(sigma_next), (1 - sigma_next) * kappa
+            trust = sigma_next / max(sigma_next, measured)
+            corrected = (1 - trust) * x0 + trust * correct(x0)
         noise = (x - (1 - sigma) * (corrected if settings.rederive else x0)) / sigma
         mixed = np.sqrt(1 - eta**2) * noise + eta * next(noises)
-        x = (1 - sigma_next) * corrected + remaining(sigma_next, trust) * mixed
+        x = (1 - sigma_next) * corrected + left * mixed
 
-    if kappa or settings.projection == "none":
-        return decode(x0) @ C.T
-    if settings.ending == "latents":
-        return decode(correct(x0)) @ C.T
-    return project(decode(x0)) @ C.T
+    if settings.ending == "latents" and projects and not kappa:
+        x0 = correct(x0)
+    pictures = decode(x0)
+    if settings.ending == "pixels" and settings.projection != "none" and not kappa:
+        pictures = project(pictures)
+    return pictures @ C.T

@@ -15,7 +15,8 @@ from gaussian import Affine, Array, Map, Moments, Problem, x0_prediction
 from gaussian_ddnm import Settings
 from torch import Tensor
 
-from sr_engine.ddnm import Decode, Denoise, NetworkCall, drive, restore
+from sr_engine.ddnm import drive, restore
+from sr_engine.network_calls import Decode, Denoise, NetworkCall
 from sr_engine.operators import Canvas, LinearOperator
 from sr_engine.request import UpscaleParams
 from sr_engine.sampling import sigma_schedule
@@ -159,9 +160,11 @@ def sample(of: Case, settings: Settings, noises: Iterator[Array]) -> Array:
             rederive=settings.rederive,
             ending=settings.ending,
             sigma_y=settings.sigma_y,
+            projection_every=settings.projection_every,
+            projection_above=settings.projection_above,
             strength=settings.sigmas[0],
         ),
-        probe=measured(problem.probe) if settings.sigma_y else None,
+        probe=measured(problem.probe),
     )
     return drive(sampler, answer).flatten(1).numpy()
 

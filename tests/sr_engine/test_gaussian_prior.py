@@ -63,7 +63,8 @@ def test_moments_with_noise_time_travel_both_endings_and_both_spacings(
             sigma_y=sigma_y,
         )
         settings = replace(settings, sigmas=tuple(settings.sigmas[i] for i in travel))
-        assert_same(extract(of, settings), recursion(of.problem, settings))
+        for one in (settings, replace(settings, projection_every=2, projection_above=0.4)):
+            assert_same(extract(of, one), recursion(of.problem, one))
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS)
