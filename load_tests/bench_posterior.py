@@ -12,7 +12,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import measurements
@@ -22,9 +21,9 @@ from gaussian import Affine, Array, Moments, Problem, posterior, typical_measure
 from gaussian_ddnm import Settings, recursion
 from scipy import fft
 
-import sr_engine
+from sr_engine.checkpoint import BUNDLED_FOLDER, read_defaults
 from sr_engine.operators import BicubicDownscale
-from sr_engine.presets import PRESETS
+from sr_engine.presets import Preset, preset_params
 from sr_engine.request import UpscaleParams
 from sr_engine.sampling import sigma_schedule, time_travel
 
@@ -33,7 +32,6 @@ SHIFT = 3.0
 CONTRAST = 0.1
 """Standard deviation of a pixel, as a share of the range; by it bicubic is at 25 to 26 dB."""
 
-BUNDLED = Path(sr_engine.__file__).parent / "bundled" / "nullscale.json"
 STEPS = (1, 4, 6, 8, 16, 28, 100)
 ETAS = (0.0, 0.5, 0.85, 1.0)
 LAMBDAS = (0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
@@ -146,10 +144,12 @@ def settings_of(params: UpscaleParams) -> Settings:
 
 
 def presets() -> dict[str, UpscaleParams]:
-    """Return what a request may name: SD3.5's defaults, and the bundled model's presets."""
-    defaults = UpscaleParams().override(json.loads(BUNDLED.read_text())["defaults"])
-    named = {name: defaults.override(preset) for name, preset in PRESETS.items()}
-    return {"a checkpoint's": UpscaleParams(), **named}
+    """Return the parameters of a checkpoint without its own, and the bundled model's presets."""
+    bundled = read_defaults(BUNDLED_FOLDER)
+    return {
+        "a checkpoint's defaults": UpscaleParams(),
+        **{f"`{preset}`": preset_params(bundled, preset) for preset in Preset},
+    }
 
 
 def references(judge: Judge, steps: int) -> list[Figures]:
@@ -242,7 +242,7 @@ def main() -> None:
     options = parser.parse_args()
     found = compare(options.side_px)
     if options.save:
-        measurements.save("posterior", found)
+        measurements.save("bench_posterior", found)
     print(json.dumps(found, ensure_ascii=False))
 
 
