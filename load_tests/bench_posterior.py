@@ -9,7 +9,7 @@ the operator and the noise levels are the product's own. The last line printed i
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from gaussian import Affine, Array, Moments, Problem, posterior, typical_measurements, wasserstein
 from gaussian_ddnm import Settings, recursion
-from scipy import fft
+from torch import Tensor
 
 from sr_engine.checkpoint import BUNDLED_FOLDER, read_defaults
 from sr_engine.operators import BicubicDownscale
@@ -79,43 +79,47 @@ class Judge:
 
 
 def photographs(side_px: int) -> Moments:
-    """Return the prior: power 1/f² in the cosine transform, unit variance as latents have it."""
-    across = np.arange(side_px)
+    """Return the prior: power 1/f², unit variance as latents have it, no borders."""
+    across = np.fft.fftfreq(side_px, 1 / side_px)
     # The mean varies as the lowest frequencies do.
     power = 1 / np.maximum(across[:, None] ** 2 + across**2, 1)
-    axis = fft.dct(np.eye(side_px), norm="ortho", axis=0)
-    basis = np.kron(axis, axis)
     power *= power.size / power.sum()
-    return Moments(np.zeros(side_px**2), (basis.T * power.ravel()) @ basis)
+    units = np.eye(side_px**2).reshape(-1, side_px, side_px)
+    covariance = np.fft.ifft2(power * np.fft.fft2(units)).real
+    return Moments(np.zeros(side_px**2), covariance.reshape(side_px**2, -1))
 
 
 def measured(side_px: int, sigma_y: float = 0.0) -> Judge:
     """Return the problem: pictures of that side, ×4 bicubic, noise of that standard deviation."""
-    operator = BicubicDownscale((side_px // SCALE, side_px // SCALE), SCALE)
-    pixels, samples = side_px**2, (side_px // SCALE) ** 2
-
-    def matrix(of: Any, shape: tuple[int, int]) -> Array:
-        units = torch.eye(shape[0] * shape[1], dtype=torch.float64).unflatten(-1, shape)
-        return np.asarray(of(units).flatten(1).numpy().T)
-
-    A = matrix(operator.A, operator.image_size)
-    pinv = matrix(operator.pinv, operator.measurement_size)
-    same = np.eye(pixels)
-    grey = np.full(pixels, 0.5)
+    small, pixels = side_px // SCALE, side_px**2
+    operator = BicubicDownscale((3 * small, 3 * small), SCALE)
+    A, interpolation = endless(operator.A, side_px), endless(operator.interpolate, small)
+    same, grey = np.eye(pixels), np.full(pixels, 0.5)
     problem = Problem(
         prior=photographs(side_px),
         decode=Affine(CONTRAST * same, grey),
         encode=Affine(same / CONTRAST, -grey / CONTRAST),
         A=A,
-        pinv=pinv,
-        interpolation=matrix(operator.interpolate, operator.measurement_size),
-        y=np.zeros(samples),
-        probe=np.random.default_rng(0).normal(size=samples),
+        pinv=np.linalg.pinv(A),
+        interpolation=interpolation,
+        y=np.zeros(len(A)),
+        probe=np.random.default_rng(0).normal(size=len(A)),
         crop=same,
         extend=same,
     )
     problem = replace(problem, y=typical_measurements(problem, sigma_y))
-    return Judge(problem, posterior(problem, sigma_y), same - pinv @ A)
+    return Judge(problem, posterior(problem, sigma_y), same - problem.pinv @ A)
+
+
+def endless(of: Callable[[Tensor], Tensor], side_px: int) -> Array:
+    """Return the matrix of what is done to pictures that repeat themselves to all sides.
+
+    Borders, of which so small a picture has far more than a photograph, do not count then.
+    """
+    units = torch.eye(side_px**2, dtype=torch.float64).unflatten(-1, (side_px, side_px))
+    done = of(units.repeat(1, 3, 3))
+    middle = slice(done.shape[-1] // 3, 2 * done.shape[-1] // 3)
+    return np.asarray(done[:, middle, middle].flatten(1).numpy().T)
 
 
 def ddnm(steps: int, eta: float, start: float = 1.0, **others: Any) -> Settings:
