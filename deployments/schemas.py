@@ -10,7 +10,8 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from sr_engine.image_io import ImageLimits, OutputFormat, SourceImage
-from sr_engine.request import UpscaleParams
+from sr_engine.presets import Preset
+from sr_engine.request import UpscaleParams, Value
 
 # Past these sizes Pillow itself warns of a decompression bomb.
 PILLOW_MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
@@ -202,7 +203,7 @@ class JobState(StrEnum):
 
 
 class Model(BaseModel):
-    """The loaded model, its limits and the defaults of its parameters."""
+    """The loaded model, its limits, the defaults of its parameters, and what presets change."""
 
     name: str
     native_px: int
@@ -212,7 +213,8 @@ class Model(BaseModel):
     prompts: bool
     draft: bool
     limits: Limits
-    defaults: dict[str, float | int | str | bool]
+    defaults: dict[str, Value]
+    presets: dict[Preset, dict[str, Value]]
 
 
 class ModelList(BaseModel):
