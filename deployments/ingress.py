@@ -18,11 +18,13 @@ from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.form_schema import FORM
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
 from deployments.kinds import RETRY_AFTER_S
+from deployments.limits import IngressSettings, Limits
+from deployments.messages import Order
 from deployments.metrics import HttpMetrics, RayRecorder
 from deployments.openapi import MODELS, PROBE, UPSCALE, complete
 from deployments.pictures import make_picture, work_of
 from deployments.running import running_upscalers
-from deployments.schemas import IngressSettings, Limits, Model, ModelList, Order, Status
+from deployments.schemas import Model, ModelList, Status
 from deployments.settings import Settings
 from deployments.static_page import StaticPage
 from sr_engine.errors import InvalidImage
