@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deployments import logs
-from deployments.dispatch import Dispatcher, UpscalerHandle
+from deployments.dispatch import Dispatcher
+from deployments.handles import UpscalerHandle
 from deployments.job_store import Idempotency, Job, JobEvent, JobStore
 from deployments.kinds import RETRY_AFTER_S
 from deployments.limits import JobSettings
