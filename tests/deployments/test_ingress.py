@@ -607,6 +607,7 @@ async def test_models() -> None:
     assert model["limits"] == LIMITS.model_dump()
     assert model["defaults"]["num_inference_steps"] == 5
     assert None not in model["defaults"].values()
+    assert model["presets"] == PRESETS
 
 
 async def test_unknown_routes_and_methods_are_problems() -> None:
