@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ def _bicubic(scale: float) -> tuple[BicubicDownscale, Array]:
 
 
 def _averages() -> tuple[AveragePooling, Array]:
-    operator = AveragePooling((2, 3), 2)
+    operator = AveragePooling(SMALL, 2)
     blocks = [np.kron(np.eye(n), np.full((1, 2), 1 / 2)) for n in operator.measurement_size]
     return operator, np.kron(np.eye(COLOURS), np.kron(*blocks))
 
@@ -92,14 +93,15 @@ DEGRADATIONS: dict[str, tuple[Degradation, Array]] = {
 
 def operator_cases() -> dict[str, Case]:
     """Return a problem with a lossy autoencoder around every operator, alone and composed."""
-    cases = {
-        "bicubic ×2": _case(*_bicubic(2)),
-        "bicubic ×1.5": _case(*_bicubic(1.5)),
-        "average pooling": _case(*_averages()),
+    downscales: dict[str, tuple[LinearOperator, Array]] = {
+        "×1": _bicubic(1),
+        "×2": _bicubic(2),
+        "means of squares": _averages(),
     }
-    for name, (degradation, K) in DEGRADATIONS.items():
-        for scale in (1, 2):
-            downscale, D = _bicubic(scale)
-            operator = Degraded(downscale, degradation)
-            cases[f"{name}, ×{scale}"] = _case(operator, D, K)
+    cases = {name: _case(*downscale) for name, downscale in downscales.items()}
+    cases["×1.5"] = _case(*_bicubic(1.5))
+    for (of, (downscale, D)), (name, (degradation, K)) in product(
+        downscales.items(), DEGRADATIONS.items()
+    ):
+        cases[f"{of}, {name}"] = _case(Degraded(downscale, degradation), D, K)
     return cases
