@@ -9,29 +9,23 @@ the operator and the noise levels are the product's own. The last line printed i
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import measurements
 import numpy as np
-import torch
-from gaussian import Affine, Array, Moments, Problem, posterior, typical_measurements, wasserstein
+from gaussian import Moments, Problem
 from gaussian_ddnm import Settings, recursion
-from torch import Tensor
+from gaussian_pictures import CONTRAST, Figures, Judge, measured
 
 from sr_engine.checkpoint import BUNDLED_FOLDER, read_defaults
-from sr_engine.operators import BicubicDownscale
 from sr_engine.presets import Preset, preset_params
 from sr_engine.request import UpscaleParams
 from sr_engine.sampling import sigma_schedule, time_travel
 
-SCALE = 4
 SHIFT = 3.0
-CONTRAST = 0.1
-"""Standard deviation of a pixel, as a share of the range, as in a small patch of a photograph."""
-
 STEPS = (1, 4, 6, 8, 16, 28, 100)
 ETAS = (0.0, 0.5, 0.85, 1.0)
 LAMBDAS = (0.5, 0.7, 0.8, 0.9, 1.0, 1.05, 1.1, 1.15, 1.2)
@@ -39,87 +33,6 @@ STARTS = (0.4, 0.6, 0.8, 1.0)
 NOISES = (0.02, 0.05, 0.1)
 # Steps, length and repeats of walks with as many denoising steps each.
 WALKS = {10: ((10, 0, 1), (6, 2, 2), (4, 1, 3)), 28: ((28, 0, 1), (16, 4, 2), (10, 3, 3))}
-
-Figures = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Judge:
-    """A problem of many measurements with its true posterior.
-
-    Attributes:
-        null: the projection on what the measurement does not see.
-    """
-
-    problem: Problem
-    truth: Moments
-    null: Array
-
-    def sampler(self, settings: Settings) -> Figures:
-        """Return the figures of DDNM."""
-        return self.figures(recursion(self.problem, settings))
-
-    def figures(self, found: Moments) -> Figures:
-        """Return distance over the posterior's standard deviation, PSNR, and share of variance.
-
-        The PSNR is that of one sample, of the mean of eight, and of the mean of infinitely many
-        samples against the truth; the share is of the posterior's variance in the null space.
-        """
-        spread, true_spread = np.trace(found.covariance), np.trace(self.truth.covariance)
-        bias = np.sum((found.mean - self.truth.mean) ** 2, axis=-1).mean()
-        errors = [bias + true_spread + share * spread for share in (1, 1 / 8, 0)]
-        unseen, true_unseen = (
-            np.trace(self.null @ moments.covariance) for moments in (found, self.truth)
-        )
-        return {
-            "distance": round(wasserstein(found, self.truth) / float(np.sqrt(true_spread)), 4),
-            "psnr_db": [round(-10 * float(np.log10(e / len(self.null))), 3) for e in errors],
-            "null_share": round(float(unseen / true_unseen), 4),
-        }
-
-
-def photographs(side_px: int) -> Moments:
-    """Return the prior: power 1/f², unit variance as latents have it, no borders."""
-    across = np.fft.fftfreq(side_px, 1 / side_px)
-    # The mean varies as the lowest frequencies do.
-    power = 1 / np.maximum(across[:, None] ** 2 + across**2, 1)
-    power *= power.size / power.sum()
-    units = np.eye(side_px**2).reshape(-1, side_px, side_px)
-    covariance = np.fft.ifft2(power * np.fft.fft2(units)).real
-    return Moments(np.zeros(side_px**2), covariance.reshape(side_px**2, -1))
-
-
-def measured(side_px: int, sigma_y: float = 0.0) -> Judge:
-    """Return the problem: pictures of that side, ×4 bicubic, noise of that standard deviation."""
-    small, pixels = side_px // SCALE, side_px**2
-    operator = BicubicDownscale((3 * small, 3 * small), SCALE)
-    A, interpolation = endless(operator.A, side_px), endless(operator.interpolate, small)
-    same, grey = np.eye(pixels), np.full(pixels, 0.5)
-    problem = Problem(
-        prior=photographs(side_px),
-        decode=Affine(CONTRAST * same, grey),
-        encode=Affine(same / CONTRAST, -grey / CONTRAST),
-        A=A,
-        pinv=np.linalg.pinv(A),
-        interpolation=interpolation,
-        y=np.zeros(len(A)),
-        probe=np.random.default_rng(0).normal(size=len(A)),
-        crop=same,
-        extend=same,
-    )
-    problem = replace(problem, y=typical_measurements(problem, sigma_y))
-    return Judge(problem, posterior(problem, sigma_y), same - problem.pinv @ A)
-
-
-def endless(of: Callable[[Tensor], Tensor], side_px: int) -> Array:
-    """Return the matrix of what is done to pictures that repeat themselves to all sides.
-
-    Borders, of which so small a picture has far more than a photograph, do not count then.
-    """
-    units = torch.eye(side_px**2, dtype=torch.float64).unflatten(-1, (side_px, side_px))
-    done = of(units.repeat(1, 3, 3))
-    middle = slice(done.shape[-1] // 3, 2 * done.shape[-1] // 3)
-    return np.asarray(done[:, middle, middle].flatten(1).numpy().T)
 
 
 def ddnm(steps: int, eta: float, start: float = 1.0, **others: Any) -> Settings:
@@ -227,28 +140,43 @@ def compare(side_px: int) -> dict[str, Any]:
 
 
 def noise(side_px: int) -> list[Figures]:
-    """Return the figures for noisy measurements, each of the noise ignored and of DDNM+."""
+    """Return the figures for noisy measurements: noise ignored, DDNM+, and `down_to_the_noise`."""
     rows = []
     for sigma_y in NOISES:
         judge = measured(side_px, sigma_y)
+        best = judge.figures(judge.truth)["psnr_db"]
         for name, settings in TYPICAL.items():
-            ignored, known = (judge.sampler(replace(settings, sigma_y=s)) for s in (0.0, sigma_y))
-            best = judge.figures(judge.truth)["psnr_db"]
-            rows.append(
-                {
-                    "sigma_y": sigma_y,
-                    "of": name,
-                    "posterior_psnr_db": best,
-                    "ignored": ignored,
-                    "ddnm_plus": known,
-                }
-            )
+            ways = {
+                "ignored": settings,
+                "ddnm_plus": replace(settings, sigma_y=sigma_y),
+                "to_its_level": down_to_the_noise(judge.problem, settings, sigma_y),
+            }
+            found = {way: judge.sampler(one) for way, one in ways.items()}
+            rows.append({"sigma_y": sigma_y, "of": name, "posterior_psnr_db": best, **found})
     return rows
+
+
+def down_to_the_noise(problem: Problem, settings: Settings, sigma_y: float) -> Settings:
+    """Return DDNM whose last level is that of the measurement's noise, and no projection after it.
+
+    At that level what is measured is as noisy as ``x_σ``, and a denoising step the best guess.
+    The noise is counted where it is: over as many dimensions as are measured.
+    """
+    kappa = problem.latent_noise(sigma_y) * (problem.A.shape[1] / len(problem.A)) ** 0.5
+    last = kappa / (1 + kappa)
+    first = max(settings.sigmas[0], last)
+    times = np.linspace(
+        *(sigma / (SHIFT - (SHIFT - 1) * sigma) for sigma in (first, last)),
+        len(settings.sigmas) - 1,
+    )
+    sigmas = SHIFT * times / (1 + (SHIFT - 1) * times)
+    # So little noise changes nothing but the end.
+    return replace(settings, sigmas=(*sigmas.tolist(), 0.0), sigma_y=1e-9)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--side-px", type=int, default=24, help="of the pictures")
+    parser.add_argument("--side-px", type=int, default=16, help="of the pictures")
     measurements.add_option(parser)
     options = parser.parse_args()
     found = compare(options.side_px)

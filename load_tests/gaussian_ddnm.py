@@ -32,7 +32,7 @@ class Settings:
 
     def projects(self) -> list[bool]:
         """Say of each denoising step whether it projects, were it not the last."""
-        levels = [sigma for sigma, lower in pairwise(self.sigmas) if lower < sigma]
+        levels = [sigma for sigma, lower in pairwise(self.sigmas) if lower <= sigma]
         left = range(len(levels) - 1, -1, -1)
         return [
             self.projection != "none"

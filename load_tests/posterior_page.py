@@ -70,16 +70,14 @@ def walks(rows: Sequence[Row]) -> str:
 
 
 def noisy(rows: Sequence[Row]) -> str:
-    """Return the figures of noisy measurements, with the noise ignored and allowed for."""
-    heads = ["σ_y", "sampler"]
-    for what in HEADS[:3] + HEADS[4:]:
-        heads += [what, "DDNM+"]
+    """Return the figures of noisy measurements: noise ignored, DDNM+, and down to its level."""
     lines = []
     for row in rows:
-        pairs = zip(_figures(row["ignored"]), _figures(row["ddnm_plus"]), strict=True)
-        cells = [cell for i, pair in enumerate(pairs) if i != 3 for cell in pair]
-        lines.append([_plain(row["sigma_y"]), row["of"], *cells])
-    return markdown(heads, lines)
+        ways = zip(
+            *(_figures(row[w]) for w in ("ignored", "ddnm_plus", "to_its_level")), strict=True
+        )
+        lines.append([_plain(row["sigma_y"]), row["of"], *(" / ".join(way) for way in ways)])
+    return markdown(["σ_y", "sampler", *HEADS], lines)
 
 
 def _figures(row: Row) -> list[str]:

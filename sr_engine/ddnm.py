@@ -97,7 +97,7 @@ def projecting_steps(sigmas: tuple[float, ...], params: UpscaleParams) -> tuple[
 
     The last does only where the picture ends in latents.
     """
-    levels = [sigma for sigma, sigma_next in pairwise(sigmas) if sigma_next < sigma]
+    levels = [sigma for sigma, sigma_next in pairwise(sigmas) if sigma_next <= sigma]
     last = len(levels) - 1
     in_latents = params.ending == "latents" and not params.sigma_y
     return tuple(

@@ -11,6 +11,7 @@ import posterior_page
 import pytest
 from gaussian import Array
 from gaussian_ddnm import simulate
+from gaussian_pictures import measured, photographs
 from pages import fixed
 from PIL import Image
 
@@ -21,7 +22,7 @@ KEPT = measurements.load()["posterior"]["figures"]
 
 
 def test_the_prior_has_the_spectrum_of_photographs() -> None:
-    prior = bench.photographs(16)
+    prior = photographs(16)
     drawn = np.random.default_rng(1).multivariate_normal(prior.mean, prior.covariance, 20_000)
     power = (np.abs(np.fft.fft2(drawn.reshape(-1, 16, 16))) ** 2).mean(0)
     np.testing.assert_allclose(power[0, 2] / power[[4, 0, 2], [0, 8, 2]], [4, 16, 2], rtol=0.1)
@@ -32,12 +33,12 @@ def test_the_operator_is_pillows_on_pictures_that_repeat_themselves() -> None:
     picture = np.random.default_rng(2).normal(size=(SIDE, SIDE))
     large = Image.fromarray(np.tile(picture, (3, 3)).astype(np.float32))
     small = np.array(large.resize((3 * SIDE // 4, 3 * SIDE // 4), Image.Resampling.BICUBIC))
-    A = bench.measured(SIDE).problem.A
+    A = measured(SIDE).problem.A
     np.testing.assert_allclose(A @ picture.ravel(), small[2:4, 2:4].ravel(), atol=1e-5)
 
 
 def test_the_posterior_is_at_no_distance_from_itself() -> None:
-    judge = bench.measured(SIDE, 0.05)
+    judge = measured(SIDE, 0.05)
     sample, mean = bench.references(judge, 4)[:2]
     assert sample["distance"] == pytest.approx(0, abs=1e-4)
     assert sample["null_share"] == pytest.approx(1)
@@ -53,7 +54,7 @@ def test_the_posterior_is_at_no_distance_from_itself() -> None:
 def test_figures_are_those_of_pictures_drawn(sigma_y: float) -> None:
     """Pictures from the prior, their measurements, and the sampler's answers to them."""
     rng, count = np.random.default_rng(3), 5_000
-    judge = bench.measured(SIDE, sigma_y)
+    judge = measured(SIDE, sigma_y)
     problem, settings = judge.problem, replace(bench.ddnm(4, 0.85, 0.8), sigma_y=sigma_y)
     pixels = len(judge.null)
     latents = rng.multivariate_normal(np.zeros(pixels), problem.prior.covariance, count)
@@ -164,3 +165,12 @@ def test_allowing_for_noise_lowers_the_error_and_the_variance() -> None:
         ignored, known = row["ignored"], row["ddnm_plus"]
         assert known["psnr_db"][0] > ignored["psnr_db"][0]
         assert known["null_share"] < ignored["null_share"]
+
+
+def test_levels_that_end_at_the_noises_own_come_nearer() -> None:
+    for row in KEPT["noise"]:
+        ended = row["to_its_level"]
+        if row["of"].split(", ")[1] != "η = 0":
+            others = [row[way] for way in ("ignored", "ddnm_plus")]
+            assert ended["distance"] < min(other["distance"] for other in others)
+            assert ended["psnr_db"][2] > max(other["psnr_db"][2] for other in others)

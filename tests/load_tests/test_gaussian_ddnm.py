@@ -11,7 +11,7 @@ from gaussian_ddnm import Settings, recursion, simulate
 from gaussian_sampling import Case, assert_same, case, extract
 
 LEVELS = (0.9, 0.7, 0.5, 0.2)
-WALKS = ((*LEVELS, 0), (1, 0.6, 0), (*LEVELS, *LEVELS[1:], 0), (0.6, 0))
+WALKS = ((*LEVELS, 0), (1, 0.6, 0.6, 0), (*LEVELS, *LEVELS[1:], 0), (0.6, 0))
 
 
 def by_hand(of: Case, settings: Settings, noises: Iterator[Array]) -> Array:
