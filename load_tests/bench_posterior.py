@@ -16,7 +16,7 @@ from typing import Any
 
 import measurements
 import numpy as np
-from gaussian import Moments, Problem
+from gaussian import Moments
 from gaussian_ddnm import Settings, recursion
 from gaussian_pictures import CONTRAST, Figures, Judge, measured
 
@@ -140,7 +140,7 @@ def compare(side_px: int) -> dict[str, Any]:
 
 
 def noise(side_px: int) -> list[Figures]:
-    """Return the figures for noisy measurements: noise ignored, DDNM+, and `down_to_the_noise`."""
+    """Return the figures for noisy measurements: noise ignored, DDNM+, and the sampler's way."""
     rows = []
     for sigma_y in NOISES:
         judge = measured(side_px, sigma_y)
@@ -148,30 +148,12 @@ def noise(side_px: int) -> list[Figures]:
         for name, settings in TYPICAL.items():
             ways = {
                 "ignored": settings,
-                "ddnm_plus": replace(settings, sigma_y=sigma_y),
-                "to_its_level": down_to_the_noise(judge.problem, settings, sigma_y),
+                "ddnm_plus": replace(settings, sigma_y=sigma_y, ddnm_plus=True),
+                "to_its_level": replace(settings, sigma_y=sigma_y),
             }
             found = {way: judge.sampler(one) for way, one in ways.items()}
             rows.append({"sigma_y": sigma_y, "of": name, "posterior_psnr_db": best, **found})
     return rows
-
-
-def down_to_the_noise(problem: Problem, settings: Settings, sigma_y: float) -> Settings:
-    """Return DDNM whose last level is that of the measurement's noise, and no projection after it.
-
-    At that level what is measured is as noisy as ``x_σ``, and a denoising step the best guess.
-    The noise is counted where it is: over as many dimensions as are measured.
-    """
-    kappa = problem.latent_noise(sigma_y) * (problem.A.shape[1] / len(problem.A)) ** 0.5
-    last = kappa / (1 + kappa)
-    first = max(settings.sigmas[0], last)
-    times = np.linspace(
-        *(sigma / (SHIFT - (SHIFT - 1) * sigma) for sigma in (first, last)),
-        len(settings.sigmas) - 1,
-    )
-    sigmas = SHIFT * times / (1 + (SHIFT - 1) * times)
-    # So little noise changes nothing but the end.
-    return replace(settings, sigmas=(*sigmas.tolist(), 0.0), sigma_y=1e-9)
 
 
 def main() -> None:

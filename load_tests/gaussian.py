@@ -79,9 +79,15 @@ class Problem:
         return self.encode((guess + (self.y - guess @ self.A.T) @ self.pinv.T) @ self.extend.T)
 
     def latent_noise(self, sigma_y: float) -> float:
-        """Return κ, the spread over all latents of what the probe, so strong, changes in them."""
+        """Return the root mean square, over all latents, of what so strong a probe changes."""
         noisy = self.latents_of_pinv(self.y + sigma_y * self.probe)
-        return float(np.std(noisy - self.latents_of_pinv(self.y)))
+        return float(np.sqrt(np.mean((noisy - self.latents_of_pinv(self.y)) ** 2)))
+
+    def measured_noise(self, sigma_y: float) -> float:
+        """Return κ: the same over as many dimensions as are measured, where the noise is."""
+        latents = len(self.prior.mean)
+        dimensions = min(len(self.A), latents)
+        return self.latent_noise(sigma_y) * float(np.sqrt(latents / dimensions))
 
 
 def x0_prediction(prior: Moments, sigma: float) -> Affine:

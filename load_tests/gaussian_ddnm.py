@@ -1,7 +1,8 @@
 """DDNM on a Gaussian prior, twice and independently of the sampler: exact moments, and samples.
 
 DDNM and DDNM+: Wang, Yu & Zhang, arXiv 2212.00490, Eqs. 13 and 17 to 19, and its Algorithm 2 (time
-travel), moved to the straight path ``x_σ = (1−σ) x0 + σ ε``.
+travel), moved to the straight path ``x_σ = (1−σ) x0 + σ ε``. The sampler knows another way than
+DDNM+ to make allowance for noise, and has that alone: levels that end at the noise's own.
 """
 
 from collections.abc import Iterator
@@ -29,6 +30,29 @@ class Settings:
     sigma_y: float = 0.0
     projection_every: int = 1
     projection_above: float = 0.0
+    ddnm_plus: bool = False
+    """Whether noise is allowed for as in DDNM+."""
+
+    @property
+    def noisy(self) -> bool:
+        """Whether noise is allowed for at all."""
+        return self.sigma_y > 0 and self.projection != "none"
+
+    def walk(self, problem: Problem) -> list[float]:
+        """Return the levels, drawn together where they would go below the noise's own."""
+        floor = 0.0
+        if self.noisy and not self.ddnm_plus:
+            kappa = problem.measured_noise(self.sigma_y)
+            floor = kappa / (1 + kappa)
+        levels = np.array(self.sigmas[:-1])
+        if levels.min() < floor:
+            # One that starts below stays in its order, within a thousandth.
+            top = max(levels.max(), floor + min(0.001, 1 - floor))
+            if levels.min() < levels.max():
+                levels = np.interp(levels, [levels.min(), levels.max()], [floor, top])
+            else:
+                levels[:] = floor
+        return [*levels.tolist(), 0.0]
 
     def projects(self) -> list[bool]:
         """Say of each denoising step whether it projects, were it not the last."""
@@ -42,8 +66,8 @@ class Settings:
         ]
 
     def latent_noise(self, problem: Problem) -> float:
-        """Return κ, which the plain sampler does not ask for."""
-        return 0.0 if self.projection == "none" else problem.latent_noise(self.sigma_y)
+        """Return the noise of a corrected estimate, over all latents; 0 if none is allowed for."""
+        return problem.latent_noise(self.sigma_y) if self.noisy else 0.0
 
 
 def recursion(problem: Problem, settings: Settings) -> Moments:
@@ -53,7 +77,7 @@ def recursion(problem: Problem, settings: Settings) -> Moments:
     ``x_σ' = (1−σ') x̂0 + σ' s (√(1−η²) ε + η n)`` with ``x̂0`` and ``ε`` affine in ``x_σ``, hence
     affine itself, plus independent noise of variance ``(σ' s η)²``.
     """
-    sigmas, eta, kappa = settings.sigmas, settings.eta, settings.latent_noise(problem)
+    sigmas, eta, kappa = settings.walk(problem), settings.eta, settings.latent_noise(problem)
     size = len(problem.prior.mean)
     identity = np.eye(size)
     correct, projecting = _correction(problem, settings), iter(settings.projects())
@@ -66,6 +90,8 @@ def recursion(problem: Problem, settings: Settings) -> Moments:
             x = x.through(Affine(kept * identity, np.zeros(size)), added)
             continue
         trust, spread = _shares(sigma_next, kappa) if next(projecting) else (0.0, 1.0)
+        if trust and not settings.ddnm_plus:
+            trust = 1.0
         predicted = x0_prediction(problem.prior, sigma)
         partly = Affine((1 - trust) * identity + trust * correct.matrix, trust * correct.offset)
         corrected = partly.after(predicted)
@@ -78,11 +104,11 @@ def recursion(problem: Problem, settings: Settings) -> Moments:
         x = x.through(step, spread * sigma_next * eta)
 
     last = x0_prediction(problem.prior, sigmas[-2])
-    if settings.ending == "latents" and not kappa and next(projecting):
+    if settings.ending == "latents" and not settings.noisy and next(projecting):
         last = correct.after(last)
     assert isinstance(problem.decode, Affine)
     picture = problem.decode.after(last)
-    if settings.ending == "pixels" and settings.projection != "none" and not kappa:
+    if settings.ending == "pixels" and settings.projection != "none" and not settings.noisy:
         picture = _projection(problem, settings).after(picture)
     return x.through(Affine(problem.crop, np.zeros(len(problem.crop))).after(picture))
 
@@ -163,10 +189,11 @@ def simulate(problem: Problem, settings: Settings, noises: Iterator[Array]) -> A
         """Return the noise that makes up σ with what the trusted measurement brings of its own."""
         return float(np.sqrt(max(sigma**2 - ((1 - sigma) * kappa) ** 2, 0.0)))
 
-    sigma = settings.sigmas[0]
+    sigmas = settings.walk(problem)
+    sigma = sigmas[0]
     x = gamma(sigma) * next(noises) + (1 - sigma) * problem.start
     projecting = iter(settings.projects())
-    for sigma, sigma_next in pairwise(settings.sigmas):
+    for sigma, sigma_next in pairwise(sigmas):
         if sigma_next > sigma:
             x = x * (1 - sigma_next) / (1 - sigma)
             present = sigma * (1 - sigma_next) / (1 - sigma)
@@ -179,15 +206,15 @@ def simulate(problem: Problem, settings: Settings, noises: Iterator[Array]) -> A
         left = sigma_next
         if projects:
             left, measured = gamma(sigma_next), (1 - sigma_next) * kappa
-            trust = sigma_next / max(sigma_next, measured)
+            trust = sigma_next / max(sigma_next, measured) if settings.ddnm_plus else 1.0
             corrected = (1 - trust) * x0 + trust * correct(x0)
         noise = (x - (1 - sigma) * (corrected if settings.rederive else x0)) / sigma
         mixed = np.sqrt(1 - eta**2) * noise + eta * next(noises)
         x = (1 - sigma_next) * corrected + left * mixed
 
-    if settings.ending == "latents" and projects and not kappa:
+    if settings.ending == "latents" and projects and not settings.noisy:
         x0 = correct(x0)
     pictures = decode(x0)
-    if settings.ending == "pixels" and settings.projection != "none" and not kappa:
+    if settings.ending == "pixels" and settings.projection != "none" and not settings.noisy:
         pictures = project(pictures)
     return pictures @ C.T

@@ -90,7 +90,7 @@ def test_the_posterior_is_not_reached_otherwise(changed: dict[str, float]) -> No
 
 
 def all_measured() -> Case:
-    """A case in which every pixel is measured, and the probe's deviation is 1."""
+    """A case in which every pixel is measured, and the probe's root mean square is 1."""
     same = np.eye(24)
     of = case_of(
         DenseOperator(same, (4, 6), (4, 6)),
@@ -99,7 +99,7 @@ def all_measured() -> Case:
         interpolation=same,
         autoencoder="identity",
     )
-    probe = of.problem.probe / of.problem.probe.std()
+    probe = of.problem.probe / np.sqrt(np.mean(of.problem.probe**2))
     return replace(of, problem=replace(of.problem, probe=probe))
 
 
@@ -108,7 +108,7 @@ def all_measured() -> Case:
 def test_noise_alone_is_taken_away_as_the_posteriors_mean_has_it(
     eta: float, levels: tuple[float, ...]
 ) -> None:
-    """Down to the noise's own level, κ/(1+κ), DDNM+ is exact: `(1−σ) y` is `x_σ` there.
+    """Down to the noise's own level, κ/(1+κ), the sampler is exact: `(1−σ) y` is `x_σ` there.
 
     And `E[x0 | x_σ]`, the last step, is then the posterior's mean, whatever the prior.
     """
