@@ -1,55 +1,37 @@
-"""Makes `docs/load.md` and its plots of the figures in `docs/measurements/`.
+"""Makes the generated pages and plots of the figures in `docs/measurements/`.
 
     python load_tests/report.py
 
-The load tests leave them there when run with ``--save``. The text is in `load.md.jinja`; no figure
-is copied by hand.
+Load tests and benchmarks leave them there when run with ``--save``. The text is in `*.md.jinja`; no
+figure is copied by hand.
 """
 
-from collections.abc import Mapping, Sequence
-from decimal import ROUND_HALF_UP, Decimal
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import measurements
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+import quality_page
+import seed_page
+from pages import DOCS, ends, environment
 from plots import plot_load_curve, plot_soak
 
-HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "load.md"
-IMAGES = PAGE.parent / "images"
+PAGE = DOCS / "load.md"
+IMAGES = DOCS / "images"
+ELSEWHERE = {page.NAME: page for page in (quality_page, seed_page)}
+"""Figures with pages of their own."""
 PLOTS = {"soak": plot_soak, "load_curve": plot_load_curve}
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def render(kept: Mapping[str, Any]) -> str:
-    """Return the page."""
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"fixed": fixed, "thousands": lambda number: f"{number:,}"}
-    environment.globals |= {"ends": ends, "steps_after": steps_after}
-    machines = sorted({one["machine"].removesuffix(", CPU") for one in kept.values()})
-    figures = {name: one["figures"] for name, one in kept.items()}
-    page = environment.get_template("load.md.jinja")
+    """Return the page on load."""
+    made = environment()
+    made.globals |= {"ends": ends, "steps_after": steps_after}
+    here = {name: one for name, one in kept.items() if name not in ELSEWHERE}
+    machines = sorted({one["machine"].removesuffix(", CPU") for one in here.values()})
+    figures = {name: one["figures"] for name, one in here.items()}
+    page = made.get_template("load.md.jinja")
     return page.render(figures, kept=figures, machines=" or ".join(machines))
-
-
-def fixed(value: float | None, digits: int) -> str:
-    """Return a number with so many digits, a dash for none; a half is rounded up."""
-    if value is None:
-        return "–"
-    rounded = Decimal(str(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
-    # Adding zero takes the sign off another.
-    return str(rounded + 0)
-
-
-def ends(values: Sequence[float]) -> str:
-    """Return the first and the last of a series."""
-    return f"{fixed(values[0], 0)}, {fixed(values[-1], 0)}"
 
 
 def steps_after(left: Mapping[str, Any]) -> str:
@@ -71,6 +53,9 @@ def main() -> None:
         if name in kept:
             plot(kept[name]["figures"], IMAGES / f"{name.replace('_', '-')}.png")
     PAGE.write_text(render(kept))
+    for name, page in ELSEWHERE.items():
+        if name in kept:
+            page.write()
 
 
 if __name__ == "__main__":

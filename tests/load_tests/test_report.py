@@ -5,12 +5,13 @@ import json
 from pathlib import Path
 
 import measurements
+import pages
 import pytest
 import report
 import soak
 from holdings import Sample
 
-KEPT = measurements.load()
+KEPT = {k: v for k, v in measurements.load().items() if k not in report.ELSEWHERE}
 
 
 def test_the_page_is_made_of_the_figures_that_are_kept() -> None:
@@ -35,10 +36,19 @@ def test_another_figure_makes_another_page() -> None:
 
 
 def test_halves_are_rounded_up() -> None:
-    assert [report.fixed(value, 0) for value in (0.5, 1.5, 2.5, 2.4)] == ["1", "2", "3", "2"]
-    assert report.fixed(1.005, 2) == "1.01"
-    assert report.fixed(-0.004, 2) == "0.00"
-    assert report.fixed(None, 2) == "–"
+    assert [pages.fixed(value, 0) for value in (0.5, 1.5, 2.5, 2.4)] == ["1", "2", "3", "2"]
+    assert pages.fixed(1.005, 2) == "1.01"
+    assert pages.fixed(-0.004, 2) == "0.00"
+    assert pages.fixed(None, 2) == "–"
+
+
+def test_signs_are_told_but_of_nothing() -> None:
+    assert [pages.signed(value, 1) for value in (0.25, -0.25, 0.04, -0.04)] == [
+        "+0.3",
+        "−0.3",
+        "0.0",
+        "0.0",
+    ]
 
 
 def test_figures_are_kept_and_found_again(tmp_path: Path) -> None:
