@@ -4,7 +4,14 @@ from typing import Any, get_args
 
 from sr_engine.encoding import JPEG_QUALITY
 from sr_engine.image_io import OutputFormat
-from sr_engine.request import MAX_PROMPT_CHARS, MAX_SCALE, MAX_SEED, MAX_STEPS, Projection
+from sr_engine.presets import Preset
+from sr_engine.request import (
+    CHOICES,
+    MAX_PROMPT_CHARS,
+    MAX_SCALE,
+    MAX_SEED,
+    MAX_STEPS,
+)
 
 MIN_DEADLINE_S, MAX_DEADLINE_S = 0.001, 86400
 
@@ -53,7 +60,7 @@ FORM_FIELDS: dict[str, dict[str, Any]] = {
     "projection": {
         "type": "string",
         "description": "where each step is made consistent with the input",
-        "enum": list(get_args(Projection)),
+        "enum": list(CHOICES["projection"]),
     },
     "eta": {
         "type": "number",
@@ -86,6 +93,42 @@ FORM_FIELDS: dict[str, dict[str, Any]] = {
     "draft": {
         "type": "boolean",
         "description": "a cheaper autoencoder at all steps but the last; only for models with one",
+    },
+    "sigma_spacing": {
+        "type": "string",
+        "description": "of the noise levels; diffusers' own spends its last step on nothing",
+        "enum": list(CHOICES["sigma_spacing"]),
+    },
+    "ending": {
+        "type": "string",
+        "description": "where the last step is made consistent; latents give no guarantee",
+        "enum": list(CHOICES["ending"]),
+    },
+    "sigma_y": {
+        "type": "number",
+        "description": "deviation of the picture's noise as a share of the full range; above 0 "
+        "the noise is not given back, nor is anything guaranteed",
+        "minimum": 0,
+        "maximum": 1,
+    },
+    "travel_length": {
+        "type": "integer",
+        "description": "steps after which the sampler goes back over them; 0 is never",
+        "minimum": 0,
+        "maximum": MAX_STEPS,
+    },
+    "travel_repeats": {
+        "type": "integer",
+        "description": f"times that it takes them in all; at most {MAX_STEPS} steps may come of it",
+        "minimum": 1,
+        "maximum": MAX_STEPS,
+    },
+    "preset": {
+        "type": "string",
+        "description": "a set of the parameters above, which any of them may change; balanced is "
+        "the model's own",
+        "enum": [preset.value for preset in Preset],
+        "default": "balanced",
     },
     "output_format": {
         "type": "string",
@@ -120,7 +163,7 @@ FORM_FIELDS: dict[str, dict[str, Any]] = {
     },
 }
 # Those that no parameter of the engine stands behind.
-REQUEST_FIELDS = ("output_format", "output_quality", "metadata", "deadline_s", "async")
+REQUEST_FIELDS = ("preset", "output_format", "output_quality", "metadata", "deadline_s", "async")
 
 PREFER_HEADER = {
     "name": "Prefer",

@@ -20,6 +20,7 @@ from deployments.problems import Problem, invalid_fields
 from deployments.schemas import Limits, ModelDescription
 from sr_engine.errors import InvalidParameter, PromptUnsupported
 from sr_engine.image_io import OutputFormat
+from sr_engine.presets import Preset, preset_params
 from sr_engine.request import UpscaleParams, Value
 
 MAX_FIELDS = 64
@@ -116,16 +117,23 @@ async def _check(form: FormData, model: ModelDescription) -> UpscaleForm:
                 values[name] = _field(name, form.getlist(name), model)
         except InvalidParameter as error:
             errors.append(error)
+    own = {name: values.pop(name, None) for name in REQUEST_FIELDS}
+    preset = Preset(cast(str, own["preset"])) if own["preset"] else None
+    params = preset_params(model.defaults, preset)
+    try:
+        # Each value by itself has been found right.
+        params = params.override(values)
+    except InvalidParameter as error:
+        errors.append(error)
     upload = form.getlist("image")
     if len(upload) != 1 or not isinstance(upload[0], UploadFile):
         errors.append(InvalidParameter("image", "exactly one file is required"))
     if errors:
         raise invalid_fields(errors)
     assert isinstance(upload[0], UploadFile)
-    own = {name: values.pop(name, None) for name in REQUEST_FIELDS}
     return UpscaleForm(
         file=await upload[0].read(),
-        params=model.defaults.override(values),
+        params=params,
         output_format=cast(OutputFormat, own["output_format"] or "png"),
         output_quality=cast("int | None", own["output_quality"]),
         keep_metadata=own["metadata"] == "keep",

@@ -107,7 +107,7 @@ def promise_of(order: Order, consistency: Consistency) -> str:
     lossy = order.output_format == "jpeg" or (
         order.output_format == "webp" and order.output_quality is not None
     )
-    if lossy or order.params.projection == "none":
+    if lossy or not order.params.consistent:
         return "unpromised"
     return "broken" if consistency.reachable else "unreachable"
 
@@ -117,4 +117,4 @@ def work_of(order: Order) -> float:
     height, width, _ = order.source.samples.shape
     scale = order.params.scale
     pixels = output_side(height, scale) * output_side(width, scale)
-    return work_units(pixels, order.params.num_inference_steps)
+    return work_units(pixels, order.params.denoising_steps)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sr_engine.ddnm import Decode, Denoise, Encode, NetworkCall, Sampler, restore
+from sr_engine.ddnm import restore
+from sr_engine.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
 from sr_engine.operators import BicubicDownscale, Canvas
 from sr_engine.plan import OVERLAP_SHARE, tiles_of
 from sr_engine.request import UpscaleRequest

@@ -11,9 +11,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from sr_engine.checks import check_picture
-from sr_engine.ddnm import Decode, Denoise, Encode, NetworkCall, Sampler, restore
+from sr_engine.ddnm import restore
 from sr_engine.degradations import Degraded
 from sr_engine.nearby import round_nearby
+from sr_engine.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
 from sr_engine.operators import BicubicDownscale, LinearOperator
 from sr_engine.plan import OVERLAP_SHARE, canvas_of, is_flat, sigmas_of, tiles_of
 from sr_engine.request import MAX_SEED, Consistency, UpscaleRequest, UpscaleResult
@@ -64,7 +65,7 @@ class ActiveRequest:
         self.request = request
         self.seed = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
         self.started_s = time.monotonic()
-        self.steps = params.num_inference_steps
+        self.steps = params.denoising_steps
         self.steps_done = 0
         self._steps_begun = 0
         self.picture: Tensor | None = None
@@ -105,6 +106,7 @@ class ActiveRequest:
             sigmas=sigmas_of(params, model.info),
             draw_noise=draw_noise,
             params=params,
+            probe=self._probe(generator) if params.tolerant else None,
         )
         self._open_calls(next(self._sampler))
 
@@ -163,10 +165,10 @@ class ActiveRequest:
         )
 
     def _rounded(self, picture: Tensor) -> RoundedImage:
+        consistent = self.request.params.consistent
         if self.request.degradation is not None:
-            return round_nearby(picture, self._measured, self._operator)
-        plain = self.request.params.projection == "none"
-        round_ = round_plainly if plain else round_consistently
+            return round_nearby(picture, self._measured, self._operator, pin=consistent)
+        round_ = round_consistently if consistent else round_plainly
         return round_(picture, self._y, self._downscale)
 
     def preview(self) -> UInt8[np.ndarray, "h w 3"] | None:
@@ -188,6 +190,10 @@ class ActiveRequest:
         if self._sampler is not None:
             self._sampler.close()
         self.open_calls.clear()
+
+    def _probe(self, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(self._measured.shape, generator=generator)
+        return on_device(noise, self._info.device)
 
     def _open_calls(self, calls: tuple[NetworkCall, ...]) -> None:
         if isinstance(calls[0], Denoise):

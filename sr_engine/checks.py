@@ -21,15 +21,15 @@ def check_picture(
 
     A projected picture gives its input back, and what it adds is bounded: two pictures in range
     that have the same downscale differ by at most 1/2 in the root mean square, since both lie
-    within 1/2 of mid-grey and their common part is orthogonal to the difference. One without
-    projection has no tie to its input; it is refused when it is flat and the input is not.
+    within 1/2 of mid-grey and their common part is orthogonal to the difference. One that is not
+    bound to its input is refused when it is flat and the input is not.
 
     Raises:
         InvalidResult: it is not finite, does not belong to its input, or is empty.
     """
     if not bool(torch.isfinite(picture).all()):
         raise InvalidResult("the model produced a picture with non-finite samples")
-    if params.projection == "none":
+    if not params.consistent:
         if not is_flat(y) and is_flat((255 * picture).round().clamp(0, 255)):
             raise InvalidResult("the model produced an empty picture")
         return

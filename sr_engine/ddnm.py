@@ -8,54 +8,25 @@ Source: Wang, Yu & Zhang, "Zero-Shot Image Restoration Using Denoising Diffusion
 arXiv 2212.00490; ``A†y + (I − A†A) x0`` is its Eq. 13.
 """
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import pairwise
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sr_engine.operators import Canvas, LinearOperator, project
+from sr_engine.correction import Measurement, tolerate_noise
+from sr_engine.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
+from sr_engine.operators import Canvas, LinearOperator
 from sr_engine.request import UpscaleParams
 from sr_engine.sampling import (
     add_noise,
     guided_velocity,
     noise_from_velocity,
     take_step,
+    travel_back,
     x0_from_velocity,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Denoise:
-    """Asks for the velocity at ``latents`` [*b, c, h, w] and level ``sigma``."""
-
-    latents: Tensor
-    sigma: float
-    negative: bool = False
-    """Whether the negative prompt conditions it instead of the prompt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decode:
-    """Asks for the pixels g'(``latents``) [*b, 3, H, W], nominally 0 to 1."""
-
-    latents: Tensor
-    draft: bool = False
-    """Whether the cheaper autoencoder will do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encode:
-    """Asks for the latents g(``pixels``), ``pixels`` [*b, 3, H, W] nominally 0 to 1."""
-
-    pixels: Tensor
-    draft: bool = False
-
-
-NetworkCall = Denoise | Decode | Encode
-Sampler = Generator[tuple[NetworkCall, ...], tuple[Tensor, ...], Tensor]
-"""Yields calls that may run together, is sent their results in order, returns the picture."""
 
 
 def restore(
@@ -66,85 +37,75 @@ def restore(
     sigmas: tuple[float, ...],
     draw_noise: Callable[[], Tensor],
     params: UpscaleParams,
+    probe: Tensor | None = None,
 ) -> Sampler:
     """Sample a picture whose image under ``operator`` is ``y``.
 
     Args:
         y: the measurement, nominally 0 to 1.
         canvas: where the picture stands in what the networks see.
-        sigmas: noise levels, from the first to 0.
+        sigmas: noise levels in the order of visiting, from the first to 0; where the next is higher
+            than the present one, noise is added again (time travel).
         draw_noise: returns new unit noise in the shape of the latents.
-        params: projection, at which steps, λ, η, guidance; whether the start is warm.
+        params: projection, at which steps, λ, η, guidance, noise of ``y``; whether the start is
+            warm.
+        probe: unit noise in the shape of ``y``, to see what the noise of ``y`` does to latents;
+            needed where ``params`` are `tolerant`.
 
     Returns:
-        The picture, before range and rounding. With every projection but ``none`` it agrees with
-        ``y`` exactly: the last step ends in pixels, not in the latents of the seed's Eq. 2.
+        The picture, before range and rounding. Where ``params`` are `consistent` it agrees with
+        ``y`` exactly: the last step ends in pixels.
     """
-    pinv_y = operator.pinv(y)
+    measured = Measurement(operator, canvas, operator.pinv(y), params)
     x = draw_noise()
+    kappa: Tensor | None = None
+    if params.tolerant:
+        assert probe is not None
+        kappa = yield from measured.noise_in_latents(probe)
     if params.strength < 1:
         # Not from A†y alone, whose outermost pixels are far from any photograph's.
         guess = operator.interpolate(y)
         guess = guess + operator.pinv(y - operator.A(guess))
         (start,) = yield (Encode(canvas.extend(guess)),)
-        x = add_noise(start, x, sigmas[0])
-    pinv_latents: Tensor | None = None
-    if params.projection == "latent" and any(projecting_steps(sigmas, params)):
-        # By the autoencoder whose losses it has to cancel.
-        (pinv_latents,) = yield (Encode(canvas.extend(pinv_y), params.draft),)
-
-    def onto_measurement(pixels: Tensor) -> Tensor:
-        return project(
-            pixels,
-            pinv_y=pinv_y,
-            operator=operator,
-            canvas=canvas,
-            guidance_strength=params.guidance_strength,
-        )
-
+        _, kept = tolerate_noise(kappa, sigmas[0])
+        x = add_noise(start, kept * x, sigmas[0])
+    projecting = iter(projecting_steps(sigmas, params))
     x0 = x
-    projecting = projecting_steps(sigmas, params)
-    for (sigma, sigma_next), projects in zip(pairwise(sigmas), projecting, strict=True):
+    for sigma, sigma_next in pairwise(sigmas):
+        if sigma_next > sigma:
+            x = travel_back(x, draw_noise(), sigma, sigma_next)
+            continue
         velocity = yield from _velocity(x, sigma, params.guidance_scale)
         x0 = x0_from_velocity(x, velocity, sigma)
+        noise = noise_from_velocity(x, velocity, sigma)
+        projects = next(projecting)
+        weight, kept = tolerate_noise(kappa if projects else None, sigma_next)
+        if projects:
+            x0 = torch.lerp(x0, (yield from measured.correct(x0)), weight)
         if sigma_next == 0:
             break
-        noise = noise_from_velocity(x, velocity, sigma)
-        if not projects:
-            pass
-        elif params.projection == "latent":
-            assert pinv_latents is not None
-            x0 = yield from _correct_latents(x0, pinv_latents, operator, canvas, params)
-        elif params.projection == "pixel":
-            (pixels,) = yield (Decode(x0, params.draft),)
-            (x0,) = yield (Encode(onto_measurement(pixels), params.draft),)
-        else:
-            (pixels,) = yield (Decode(x0, params.draft),)
-            projected, unprojected = yield (
-                Encode(onto_measurement(pixels), params.draft),
-                Encode(pixels, params.draft),
-            )
-            x0 = x0 + projected - unprojected
         if params.rederive:
             noise = (x - (1 - sigma) * x0) / sigma
-        x = take_step(x0, noise, draw_noise(), sigma_next, params.eta)
+        x = take_step(x0, kept * noise, kept * draw_noise(), sigma_next, params.eta)
 
     (pixels,) = yield (Decode(x0),)
-    return canvas.crop(pixels if params.projection == "none" else onto_measurement(pixels))
+    return canvas.crop(measured.project(pixels) if params.consistent else pixels)
 
 
 def projecting_steps(sigmas: tuple[float, ...], params: UpscaleParams) -> tuple[bool, ...]:
-    """Say of each step whether it ends in a projection that costs network calls.
+    """Say of each denoising step whether it ends in a projection that costs network calls.
 
-    The last never does: it ends in pixels.
+    The last does only where the picture ends in latents.
     """
-    last = len(sigmas) - 2
+    levels = [sigma for sigma, sigma_next in pairwise(sigmas) if sigma_next < sigma]
+    last = len(levels) - 1
+    in_latents = params.ending == "latents" and not params.sigma_y
     return tuple(
         params.projection != "none"
-        and i < last
+        and (i < last or in_latents)
         and (last - i) % params.projection_every == 0
         and sigma > params.projection_above
-        for i, sigma in enumerate(sigmas[:-1])
+        for i, sigma in enumerate(levels)
     )
 
 
@@ -154,20 +115,6 @@ def _velocity(x: Tensor, sigma: float, guidance_scale: float) -> Sampler:
         return velocity
     prompted, unprompted = yield (Denoise(x, sigma), Denoise(x, sigma, negative=True))
     return guided_velocity(prompted, unprompted, guidance_scale)
-
-
-def _correct_latents(
-    x0: Tensor,
-    pinv_latents: Tensor,
-    operator: LinearOperator,
-    canvas: Canvas,
-    params: UpscaleParams,
-) -> Sampler:
-    """``g(A†y) + λ (x0 − g(A†A g'(x0)))``: the seed repository's Eq. 2."""
-    (pixels,) = yield (Decode(x0, params.draft),)
-    seen = operator.pinv(operator.A(canvas.crop(pixels)))
-    (range_latents,) = yield (Encode(canvas.extend(seen), params.draft),)
-    return pinv_latents + params.guidance_strength * (x0 - range_latents)
 
 
 def drive(sampler: Sampler, answer: Callable[[NetworkCall], Tensor]) -> Tensor:

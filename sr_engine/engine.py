@@ -272,7 +272,7 @@ class SREngine:
             result = job.active.result(job.arrived_s)
             self._forget(job.request.request_id)
             events.append(result)
-            self.metrics.finished(result, job.request.params.num_inference_steps, job.estimated_s)
+            self.metrics.finished(result, job.request.params.denoising_steps, job.estimated_s)
 
     def _settled(self, event: Event) -> Event:
         """Close the account of a request that has ended, and tell what was in it."""

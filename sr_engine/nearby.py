@@ -13,15 +13,22 @@ _RANGE_ROUNDS = 40
 
 
 def round_nearby(
-    x: Float[Tensor, "c H W"], y: Float[Tensor, "d h w"], operator: LinearOperator
+    x: Float[Tensor, "c H W"],
+    y: Float[Tensor, "d h w"],
+    operator: LinearOperator,
+    *,
+    pin: bool,
 ) -> RoundedImage:
-    """Bring `x` into range without losing `y`, and round each sample to the nearest level.
+    """Bring `x` into range, and round each sample to the nearest level.
 
-    A sample of `y` counts as coming back where it does to within half a level. Range and
-    measurement take turns (von Neumann's alternating projections).
+    A sample of `y` counts as coming back where it does to within half a level.
+
+    Args:
+        pin: without losing `y`: range and measurement take turns (von Neumann's alternating
+            projections).
     """
     x = x.float()
-    for _ in range(_RANGE_ROUNDS):
+    for _ in range(_RANGE_ROUNDS if pin else 0):
         clipped = x.clamp(0, 1)
         if torch.equal(clipped, x):
             break

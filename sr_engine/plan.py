@@ -6,7 +6,7 @@ from sr_engine.ddnm import projecting_steps
 from sr_engine.model_info import ModelInfo
 from sr_engine.operators import BicubicDownscale, Canvas
 from sr_engine.request import UpscaleParams, UpscaleRequest
-from sr_engine.sampling import sigma_schedule
+from sr_engine.sampling import sigma_schedule, time_travel
 from sr_engine.tiling import Tile, cover
 from sr_engine.work import UNLIMITED, Kind, Phase, Plan, Stage, TileLimits, Variant
 
@@ -37,8 +37,14 @@ def is_flat(request: UpscaleRequest) -> bool:
 
 
 def sigmas_of(params: UpscaleParams, info: ModelInfo) -> tuple[float, ...]:
-    """Return the noise levels of a request's run."""
-    return sigma_schedule(params.num_inference_steps, shift=info.shift, start=params.strength)
+    """Return the noise levels of a request's run, in the order of visiting them."""
+    levels = sigma_schedule(
+        params.num_inference_steps,
+        shift=info.shift,
+        start=params.strength,
+        spacing=params.sigma_spacing,
+    )
+    return time_travel(levels, params.travel_length, params.travel_repeats)
 
 
 def tiles_of(
@@ -90,12 +96,16 @@ def plan_stages(request: UpscaleRequest, info: ModelInfo, variant: Variant = Var
     correction = (decode, stage(Phase.ENCODE, which, 2) if twice else encode)
     projecting = projecting_steps(sigmas_of(params, info), params)
     plan: list[Stage] = []
+    if params.tolerant:
+        plan.append(stage(Phase.ENCODE, which, 2))
     if params.strength < 1:
         plan.append(stage(Phase.ENCODE, variant))
-    if params.projection == "latent" and any(projecting):
-        plan.append(encode)
-    for projects in projecting:
-        plan += (denoise, *correction) if projects else (denoise,)
+    for number, projects in enumerate(projecting):
+        plan.append(denoise)
+        if projects and params.projection == "latent" and not any(projecting[:number]):
+            plan.append(encode)
+        if projects:
+            plan += correction
     return (*plan, stage(Phase.DECODE, variant))
 
 

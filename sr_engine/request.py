@@ -11,9 +11,11 @@ from torch import Tensor
 
 from sr_engine.degradations import Degradation
 from sr_engine.errors import InvalidImage, InvalidParameter
+from sr_engine.sampling import SigmaSpacing
 from sr_engine.work import UNLIMITED, TileLimits
 
 Projection = Literal["none", "latent", "pixel", "residual"]
+Ending = Literal["pixels", "latents"]
 Value = str | float | int | bool
 
 MAX_SEED = 2**32 - 1
@@ -22,6 +24,12 @@ MAX_SCALE = 16.0
 MAX_PROMPT_CHARS = 2000
 MAX_PRIORITY = 16
 MAX_PREVIEW_PX = 1024
+
+CHOICES = {
+    "projection": get_args(Projection),
+    "sigma_spacing": get_args(SigmaSpacing),
+    "ending": get_args(Ending),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +55,14 @@ class UpscaleParams:
             ends in a projection; 1 to 1000.
         projection_above: and only at noise levels σ above this, 0 to 1.
         draft: project through the model's cheaper autoencoder at all steps but the last.
+        sigma_spacing: of the noise levels, `sr_engine.sampling.sigma_schedule`.
+        ending: the last step's projection; in ``latents``, as the seed repository has it, it is one
+            like the others, and what the decoder makes of it need not give the input back.
+        sigma_y: deviation of the input's noise, as a share of the full range, 0 to 1. Above 0 the
+            picture is not bound to the input more closely than that (DDNM+).
+        travel_length: steps after which the sampler goes back over them (time travel, DDNM's l);
+            0 is never.
+        travel_repeats: times that it takes them in all, 1 to 1000 (DDNM's r).
 
     Raises:
         InvalidParameter: one of them is out of range or of the wrong type.
@@ -66,6 +82,11 @@ class UpscaleParams:
     projection_every: int = 1
     projection_above: float = 0.0
     draft: bool = False
+    sigma_spacing: SigmaSpacing = "linear"
+    ending: Ending = "pixels"
+    sigma_y: float = 0.0
+    travel_length: int = 0
+    travel_repeats: int = 1
 
     def __post_init__(self) -> None:
         if self.scale != 1:
@@ -77,8 +98,9 @@ class UpscaleParams:
         for name in ("prompt", "negative_prompt"):
             _check_text(name, getattr(self, name))
         _check_number("guidance_scale", self.guidance_scale, 0, 20)
-        if self.projection not in get_args(Projection):
-            raise InvalidParameter("projection", f"must be one of {get_args(Projection)}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InvalidParameter(name, f"must be one of {choices}")
         _check_number("eta", self.eta, 0, 1)
         for name in ("rederive", "draft"):
             if not isinstance(getattr(self, name), bool):
@@ -86,6 +108,29 @@ class UpscaleParams:
         _check_number("strength", self.strength, 1e-3, 1)
         _check_whole("projection_every", self.projection_every, 1, MAX_STEPS)
         _check_number("projection_above", self.projection_above, 0, 1)
+        _check_number("sigma_y", self.sigma_y, 0, 1)
+        _check_whole("travel_length", self.travel_length, 0, MAX_STEPS)
+        _check_whole("travel_repeats", self.travel_repeats, 1, MAX_STEPS)
+        if self.denoising_steps > MAX_STEPS:
+            raise InvalidParameter("travel_repeats", f"must not make more than {MAX_STEPS} steps")
+
+    @property
+    def consistent(self) -> bool:
+        """Whether the picture is bound to give its input back."""
+        return self.projection != "none" and self.ending == "pixels" and not self.sigma_y
+
+    @property
+    def tolerant(self) -> bool:
+        """Whether projections make allowance for the input's noise (DDNM+)."""
+        return self.projection != "none" and self.sigma_y > 0
+
+    @property
+    def denoising_steps(self) -> int:
+        """How often the transformer sees the picture, time travel included."""
+        if not self.travel_length:
+            return self.num_inference_steps
+        again = (self.num_inference_steps - 1) // self.travel_length * self.travel_length
+        return self.num_inference_steps + again * (self.travel_repeats - 1)
 
     def override(self, given: Mapping[str, Value | None]) -> "UpscaleParams":
         """Return these parameters with those of ``given`` that are not None in their place.

@@ -14,9 +14,10 @@ from sr_engine.engine import SREngine
 from sr_engine.errors import InvalidParameter, NullscaleError
 from sr_engine.image_io import decode_image
 from sr_engine.inpainting import Masked
-from sr_engine.request import UpscaleParams
+from sr_engine.noise import noise_of
+from sr_engine.picture_files import FORMAT_OF_SUFFIX
+from sr_engine.request import UpscaleParams, Value
 from sr_engine.terminal import SOME_FAILED, WRONG_CALL, load, stop
-from sr_engine.upscale_cli import FORMAT_OF_SUFFIX
 
 MAX_BLUR_PX = 16.0
 SPECK = 32
@@ -41,6 +42,10 @@ def restore(
     box_blur: Annotated[
         int | None, typer.Option(min=3, max=31, help="the mean over squares of this odd side, px")
     ] = None,
+    sigma_y: Annotated[float | None, typer.Option(help="deviation of its noise, 0 to 1")] = None,
+    estimate_noise: Annotated[
+        bool, typer.Option("--estimate-noise", help="and see oneself how much there is")
+    ] = False,
     num_inference_steps: Annotated[int | None, typer.Option(help="denoising steps")] = None,
     strength: Annotated[float | None, typer.Option(help="noise level to start at, to 1")] = None,
     seed: Annotated[int | None, typer.Option(help="drawn when left out")] = None,
@@ -53,18 +58,22 @@ def restore(
     Say what it is: each of the options is a linear map that has been applied to the picture, and
     the answer, put through it again, gives the picture back to within rounding.
     """
-    given = {
+    given: dict[str, Value | None] = {
         "scale": scale,
         "num_inference_steps": num_inference_steps,
         "strength": strength,
         "seed": seed,
+        "sigma_y": sigma_y,
     }
     output_format = FORMAT_OF_SUFFIX.get(output.suffix.lower())
     try:
         UpscaleParams().override(given)
+        if estimate_noise and sigma_y is not None:
+            raise InvalidParameter("estimate_noise", "either this or --sigma-y")
         if output_format is None:
             raise InvalidParameter("output", "must end in .png, .jpg, .jpeg or .webp")
-        image = decode_image(source.read_bytes(), scale=scale)
+        data = source.read_bytes()
+        image = decode_image(data, scale=scale)
         if image.alpha is not None:
             raise InvalidParameter("source", "transparent pictures are not restored")
         degradation = degradation_of(
@@ -75,6 +84,8 @@ def restore(
     except (NullscaleError, OSError) as err:
         stop(str(err), WRONG_CALL)
     engine = SREngine(load(model, device, dtype))
+    if estimate_noise:
+        given["sigma_y"] = noise_of(data, image.samples)
     params = engine.model.defaults.override(given)
     started_s = time.monotonic()
     try:

@@ -107,7 +107,7 @@ def draw_samples(
         for name in waiting:
             engine.abort(name)
     y = torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous()
-    round_ = round_plainly if params.projection == "none" else round_consistently
+    round_ = round_consistently if params.consistent else round_plainly
     rounded = round_(moments.mean, y, BicubicDownscale(image.shape[:2], params.scale))
     return Samples(
         image=rounded.image.permute(1, 2, 0).contiguous().numpy(),

@@ -4,8 +4,14 @@ Notation of SD3 (Esser et al., 2024, arXiv 2403.03206): ``x_σ = (1−σ)·x0 + 
 ``v = ε − x0``; σ runs from 1 (noise) to 0 (picture).
 """
 
+from typing import Literal
+
 from jaxtyping import Float
 from torch import Tensor
+
+SigmaSpacing = Literal["linear", "diffusers"]
+
+TRAINING_LEVELS = 1000
 
 
 def add_noise(
@@ -54,16 +60,61 @@ def take_step(
     return add_noise(x0, (kept * noise).add_(fresh_noise, alpha=eta), sigma_next)
 
 
+def travel_back(
+    x: Float[Tensor, "*b c h w"],
+    fresh_noise: Float[Tensor, "*b c h w"],
+    sigma: float,
+    sigma_back: float,
+) -> Float[Tensor, "*b c h w"]:
+    """Return to a higher noise level: time travel (DDNM, Algorithm 2), on the straight path.
+
+    ``c x + √(σ_back² − c²σ²) n`` with ``c = (1−σ_back) / (1−σ)`` has the picture's share and the
+    noise's variance of the level that it returns to.
+    """
+    kept = (1 - sigma_back) / (1 - sigma)
+    added = (sigma_back**2 - (kept * sigma) ** 2) ** 0.5
+    return (kept * x).add_(fresh_noise, alpha=added)
+
+
 def sigma_schedule(
-    num_inference_steps: int, *, shift: float, start: float = 1.0
+    num_inference_steps: int,
+    *,
+    shift: float,
+    start: float = 1.0,
+    spacing: SigmaSpacing = "linear",
 ) -> tuple[float, ...]:
     """Return the ``num_inference_steps + 1`` noise levels of a run, from ``start`` down to 0.
 
-    Even spacing of the unshifted time, moved by the resolution shift (SD3, Eq. 23). diffusers'
-    default spacing ends at the shifted image of 1/1000 and shifts that once more, which spends the
-    whole last step on σ = .0089 (shift 3); we end at 0 and spend every step. Passing diffusers the
-    unshifted levels ``1 − i/n`` gives exactly these.
+    Even spacing of the unshifted time, moved by the resolution shift (SD3, Eq. 23). ``diffusers``
+    is the spacing of its scheduler, which ends at the shifted image of 1/1000 and shifts that once
+    more: it spends the whole last step on σ = .0089 (shift 3). ``linear`` ends at 0 and spends
+    every step; passing diffusers the unshifted levels ``1 − i/n`` gives exactly these.
     """
     first = start / (shift - (shift - 1) * start)
-    times = [first * (1 - i / num_inference_steps) for i in range(num_inference_steps + 1)]
-    return tuple(shift * t / (1 + (shift - 1) * t) for t in times)
+    if spacing == "linear":
+        times = [first * (1 - i / num_inference_steps) for i in range(num_inference_steps)]
+    else:
+        last = min(_shifted(1 / TRAINING_LEVELS, shift), first)
+        gap = (first - last) / max(num_inference_steps - 1, 1)
+        times = [first - i * gap for i in range(num_inference_steps)]
+    return (*(_shifted(time, shift) for time in times), 0.0)
+
+
+def time_travel(sigmas: tuple[float, ...], length: int, repeats: int) -> tuple[float, ...]:
+    """Return the noise levels in the order of visiting them, some of them ``repeats`` times.
+
+    After every ``length`` steps but the last, the walk goes back over them: 6 steps by 2, twice
+    each, visit σ0 σ1 σ2 | σ0 σ1 σ2 σ3 σ4 | σ2 σ3 σ4 σ5 σ6 (DDNM, Algorithm 2). Length 0 is no
+    travel.
+    """
+    walk = [sigmas[0]]
+    last = len(sigmas) - 1
+    for step in range(1, last + 1):
+        walk.append(sigmas[step])
+        if length and step % length == 0 and step < last:
+            walk += sigmas[step - length : step + 1] * (repeats - 1)
+    return tuple(walk)
+
+
+def _shifted(time: float, shift: float) -> float:
+    return shift * time / (1 + (shift - 1) * time)

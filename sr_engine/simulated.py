@@ -113,7 +113,7 @@ class SimulatedRequest:
         self.request = request
         self.seed = request.params.seed or 0
         self.started_s = time.monotonic()
-        self.steps = request.params.num_inference_steps
+        self.steps = request.params.denoising_steps
         self.steps_done = 0
         self.picture: Tensor | None = None
         self._plan = iter(plan_stages(request, model.info))

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,41 +16,30 @@ from sr_engine.alpha import add_alpha
 from sr_engine.encoding import encode_image, measure_consistency
 from sr_engine.engine import SREngine
 from sr_engine.errors import InvalidParameter, NullscaleError
-from sr_engine.image_io import OutputFormat, decode_image
-from sr_engine.request import UpscaleParams, Value
+from sr_engine.image_io import decode_image
+from sr_engine.noise import noise_of
+from sr_engine.picture_files import FORMAT_OF_SUFFIX, Job, plan_jobs
+from sr_engine.presets import Preset, preset_params
+from sr_engine.request import Ending, Projection, UpscaleParams, Value
 from sr_engine.samples import MAX_SAMPLES, draw_samples
+from sr_engine.sampling import SigmaSpacing
 from sr_engine.terminal import SOME_FAILED, WRONG_CALL, complain, console, load, stop
 from sr_engine.verify_cli import describe
 
-FORMAT_OF_SUFFIX: dict[str, OutputFormat] = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".webp": "webp",
-}
-
-
-class ProjectionName(StrEnum):
-    """The choices of ``--projection``."""
-
-    none = "none"
-    latent = "latent"
-    pixel = "pixel"
-    residual = "residual"
-
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One file to read and one to write."""
+class Choices:
+    """What is asked for besides the sampler's parameters.
 
-    source: Path
-    target: Path
+    Attributes:
+        preset: what those are put over.
+        estimate_noise: let each picture say how noisy it is.
+        samples: seeds whose mean a picture is.
+        spread: folder for maps of their spread.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Ensemble:
-    """How many seeds a picture is the mean of, and the folder for maps of their spread."""
-
+    preset: Preset | None = None
+    estimate_noise: bool = False
     samples: int = 1
     spread: Path | None = None
 
@@ -82,12 +70,31 @@ def upscale(
     guidance_scale: Annotated[
         float | None, typer.Option(help="classifier-free guidance; 1 is off")
     ] = None,
-    projection: Annotated[ProjectionName | None, typer.Option(help="DDNM projection")] = None,
+    preset: Annotated[
+        Preset | None, typer.Option(help="parameters to start from; balanced is the model's own")
+    ] = None,
+    projection: Annotated[Projection | None, typer.Option(help="DDNM projection")] = None,
     eta: Annotated[float | None, typer.Option(help="share of fresh noise a step, 0 to 1")] = None,
     rederive: Annotated[
         bool | None, typer.Option(help="noise from the corrected estimate, as the seed does")
     ] = None,
     strength: Annotated[float | None, typer.Option(help="noise level to start at, to 1")] = None,
+    sigma_spacing: Annotated[SigmaSpacing | None, typer.Option(help="of the noise levels")] = None,
+    ending: Annotated[
+        Ending | None, typer.Option(help="of the last step; latents give no guarantee")
+    ] = None,
+    travel_length: Annotated[
+        int | None, typer.Option(help="steps after which the sampler goes back over them")
+    ] = None,
+    travel_repeats: Annotated[
+        int | None, typer.Option(help="times that it takes them in all")
+    ] = None,
+    sigma_y: Annotated[
+        float | None, typer.Option(help="deviation of the input's noise, 0 to 1")
+    ] = None,
+    estimate_noise: Annotated[
+        bool, typer.Option("--estimate-noise", help="and see oneself how much there is")
+    ] = False,
     samples: Annotated[
         int, typer.Option(min=1, max=MAX_SAMPLES, help="seeds whose mean picture is written")
     ] = 1,
@@ -107,13 +114,18 @@ def upscale(
         "prompt": prompt,
         "negative_prompt": negative_prompt,
         "guidance_scale": guidance_scale,
-        "projection": projection.value if projection else None,
+        "projection": projection,
         "eta": eta,
         "rederive": rederive,
         "strength": strength,
+        "sigma_spacing": sigma_spacing,
+        "ending": ending,
+        "travel_length": travel_length,
+        "travel_repeats": travel_repeats,
+        "sigma_y": sigma_y,
     }
-    ensemble = Ensemble(samples, spread)
-    run_upscale(inputs, output, given, model=model, device=device, dtype=dtype, ensemble=ensemble)
+    choices = Choices(preset, estimate_noise, samples, spread)
+    run_upscale(inputs, output, given, model=model, device=device, dtype=dtype, choices=choices)
 
 
 def run_upscale(
@@ -124,7 +136,7 @@ def run_upscale(
     model: str = "bundled",
     device: str = "auto",
     dtype: str = "auto",
-    ensemble: Ensemble = Ensemble(),
+    choices: Choices = Choices(),
 ) -> None:
     """Upscale every picture and end the process with the exit code that says how it went.
 
@@ -134,7 +146,9 @@ def run_upscale(
     try:
         UpscaleParams().override(given)
         jobs = plan_jobs(inputs, output)
-        if ensemble.spread and ensemble.samples == 1:
+        if choices.estimate_noise and given.get("sigma_y") is not None:
+            raise InvalidParameter("estimate_noise", "either this or --sigma-y")
+        if choices.spread and choices.samples == 1:
             raise InvalidParameter("spread", "a single sample has none; --samples says how many")
     except InvalidParameter as err:
         stop(f"--{err.field.replace('_', '-')}: {err.message}", WRONG_CALL)
@@ -143,11 +157,11 @@ def run_upscale(
 
     # Loading takes seconds: only now that the call is known to make sense.
     engine = SREngine(load(model, device, dtype))
-    params = engine.model.defaults.override(given)
+    params = preset_params(engine.model.defaults, choices.preset).override(given)
     failed = 0
     for job in jobs:
         try:
-            print(_upscale_file(engine, job, params, ensemble))
+            print(_upscale_file(engine, job, params, choices))
         except (NullscaleError, OSError) as err:
             failed += 1
             complain(f"{job.source}: {err}")
@@ -155,37 +169,13 @@ def run_upscale(
         stop(f"{failed} of {len(jobs)} pictures failed", SOME_FAILED)
 
 
-def plan_jobs(inputs: list[Path], output: Path) -> list[Job]:
-    """Say which file each picture goes to.
-
-    Raises:
-        NullscaleError: no pictures, several for one file, or one over itself.
-    """
-    sources: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            sources += sorted(p for p in path.iterdir() if p.suffix.lower() in FORMAT_OF_SUFFIX)
-        else:
-            sources.append(path)
-    if not sources:
-        raise NullscaleError("there are no pictures in the inputs")
-    if output.suffix.lower() in FORMAT_OF_SUFFIX:
-        if len(sources) > 1:
-            raise NullscaleError(f"{len(sources)} pictures cannot all become {output}")
-        jobs = [Job(sources[0], output)]
-    else:
-        jobs = [Job(source, output / f"{source.stem}.png") for source in sources]
-    if any(job.source.resolve() == job.target.resolve() for job in jobs):
-        raise NullscaleError("the output would overwrite its input")
-    if len({job.target for job in jobs}) < len(jobs):
-        raise NullscaleError("two of the pictures have the same name")
-    return jobs
-
-
-def _upscale_file(engine: SREngine, job: Job, params: UpscaleParams, ensemble: Ensemble) -> str:
+def _upscale_file(engine: SREngine, job: Job, params: UpscaleParams, choices: Choices) -> str:
     """Upscale one file; return the line that sums it up."""
     output_format = FORMAT_OF_SUFFIX[job.target.suffix.lower()]
-    source = decode_image(job.source.read_bytes(), scale=params.scale, output_format=output_format)
+    data = job.source.read_bytes()
+    source = decode_image(data, scale=params.scale, output_format=output_format)
+    if choices.estimate_noise:
+        params = params.override({"sigma_y": noise_of(data, source.samples)})
     started = time.monotonic()
     columns = (
         TextColumn("{task.description}"),
@@ -194,9 +184,9 @@ def _upscale_file(engine: SREngine, job: Job, params: UpscaleParams, ensemble: E
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        total = params.num_inference_steps * ensemble.samples
+        total = params.denoising_steps * choices.samples
         bar = progress.add_task(job.source.name, total=total)
-        made = _make(engine, job, source.samples, params, ensemble, lambda: progress.advance(bar))
+        made = _make(engine, job, source.samples, params, choices, lambda: progress.advance(bar))
     layers = add_alpha(made.image, source, params.scale)
     encoded = encode_image(layers.image, output_format, alpha=layers.alpha)
     job.target.parent.mkdir(parents=True, exist_ok=True)
@@ -214,18 +204,18 @@ def _make(
     job: Job,
     image: UInt8[np.ndarray, "h w 3"],
     params: UpscaleParams,
-    ensemble: Ensemble,
+    choices: Choices,
     on_step: Callable[[], None],
 ) -> Made:
     """Make one picture, or the mean of several and the map of their spread."""
-    if ensemble.samples == 1:
+    if choices.samples == 1:
         result = engine.upscale(image, params, on_step=lambda event: on_step())
         return Made(result.image, result.consistency.reachable, f"seed {result.seed}")
-    found = draw_samples(engine, image, params, ensemble.samples, on_step=lambda event: on_step())
-    if ensemble.spread:
-        ensemble.spread.mkdir(parents=True, exist_ok=True)
+    found = draw_samples(engine, image, params, choices.samples, on_step=lambda event: on_step())
+    if choices.spread:
+        choices.spread.mkdir(parents=True, exist_ok=True)
         levels = (255 / max(found.spread.max(), 1e-9) * found.spread).round().astype(np.uint8)
-        Image.fromarray(levels).save(ensemble.spread / f"{job.target.stem}.png")
+        Image.fromarray(levels).save(choices.spread / f"{job.target.stem}.png")
     words = (
         f"seeds {found.seeds[0]} to {found.seeds[-1]}, which spread by {found.spread.mean():.1f} "
     )

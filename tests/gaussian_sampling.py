@@ -14,7 +14,8 @@ from dense_operator import DenseOperator
 from gaussian import Affine, Array, Map, Moments, Problem, Settings, x0_prediction
 from torch import Tensor
 
-from sr_engine.ddnm import Decode, Denoise, NetworkCall, drive, restore
+from sr_engine.ddnm import drive, restore
+from sr_engine.network_calls import Decode, Denoise, NetworkCall
 from sr_engine.operators import Canvas
 from sr_engine.request import UpscaleParams
 from sr_engine.sampling import sigma_schedule

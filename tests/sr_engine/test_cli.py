@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from sr_engine.cli import app
 from sr_engine.errors import NullscaleError
-from sr_engine.upscale_cli import plan_jobs
+from sr_engine.picture_files import plan_jobs
 
 
 @pytest.fixture(scope="module")

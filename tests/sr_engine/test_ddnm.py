@@ -9,7 +9,8 @@ import torch
 from dense_operator import DenseOperator
 from torch import Tensor
 
-from sr_engine.ddnm import Decode, Denoise, Encode, NetworkCall, Sampler, drive, restore
+from sr_engine.ddnm import drive, restore
+from sr_engine.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
 from sr_engine.operators import AveragePooling, BicubicDownscale, Canvas, LinearOperator
 from sr_engine.request import Projection, UpscaleParams
 from sr_engine.sampling import sigma_schedule

@@ -8,9 +8,10 @@ from checkpoints import LATENT_CHANNELS, write_checkpoint
 from diffusers import StableDiffusion3Pipeline
 from torch import Tensor
 
-from sr_engine.ddnm import Decode, Denoise, NetworkCall, drive, restore
+from sr_engine.ddnm import drive, restore
 from sr_engine.loading import load_model
 from sr_engine.model import SRModel
+from sr_engine.network_calls import Decode, Denoise, NetworkCall
 from sr_engine.operators import AveragePooling, Canvas
 from sr_engine.request import UpscaleParams
 from sr_engine.sampling import sigma_schedule

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from sr_engine.active import PHASES, ActiveRequest, OpenCall
 from sr_engine.costs import ROW_LIMITS, Costs
-from sr_engine.ddnm import Denoise
 from sr_engine.metrics import Metrics, PrometheusRecorder
+from sr_engine.network_calls import Denoise
 from sr_engine.plan import VAE_TILE_PX, canvas_of, plan_stages, smaller_tiles, tiles_of
 from sr_engine.request import UpscaleParams, UpscaleRequest
 from sr_engine.runner import Runner

@@ -1,0 +1,97 @@
+"""The corrections of DDNM: estimates made to agree with what was measured.
+
+Source: Wang, Yu & Zhang, "Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model",
+arXiv 2212.00490; ``A†y + (I − A†A) x0`` is its Eq. 13, DDNM+ its section 3.3.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from sr_engine.network_calls import Decode, Encode, Sampler
+from sr_engine.operators import Canvas, LinearOperator, project
+from sr_engine.request import UpscaleParams
+
+Weight = Tensor | float
+
+
+@dataclass(slots=True)
+class Measurement:
+    """What is known of a picture, and what follows from it for an estimate.
+
+    Attributes:
+        pinv_y: ``A†y``, of the picture's size.
+        pinv_latents: ``g(A†y)``, once it is needed.
+    """
+
+    operator: LinearOperator
+    canvas: Canvas
+    pinv_y: Tensor
+    params: UpscaleParams
+    pinv_latents: Tensor | None = None
+
+    def project(self, pixels: Float[Tensor, "*b c Hc Wc"]) -> Float[Tensor, "*b c Hc Wc"]:
+        """Return ``Π_λ`` of what a canvas shows."""
+        return project(
+            pixels,
+            pinv_y=self.pinv_y,
+            operator=self.operator,
+            canvas=self.canvas,
+            guidance_strength=self.params.guidance_strength,
+        )
+
+    def correct(self, x0: Float[Tensor, "*b c h w"]) -> Sampler:
+        """Make latents agree with the measurement, in the way of ``params.projection``."""
+        draft = self.params.draft
+        if self.params.projection == "latent":
+            return (yield from self._correct_latents(x0))
+        (pixels,) = yield (Decode(x0, draft),)
+        if self.params.projection == "pixel":
+            (corrected,) = yield (Encode(self.project(pixels), draft),)
+            return corrected
+        projected, unprojected = yield (
+            Encode(self.project(pixels), draft),
+            Encode(pixels, draft),
+        )
+        return x0 + projected - unprojected
+
+    def noise_in_latents(self, probe: Float[Tensor, "*b c h w"]) -> Sampler:
+        """Measure κ [*b, 1, 1, 1], the deviation that noise σ_y of ``y`` gives to latents.
+
+        The autoencoder is far from linear there, so that it is measured: as the deviation of
+        ``g(A†(y + σ_y n)) − g(A†y)`` for a ``probe`` n of unit noise.
+        """
+        noisy = self.pinv_y + self.operator.pinv(self.params.sigma_y * probe)
+        clean_latents, noisy_latents = yield (
+            Encode(self.canvas.extend(self.pinv_y), self.params.draft),
+            Encode(self.canvas.extend(noisy), self.params.draft),
+        )
+        difference = noisy_latents - clean_latents
+        return difference.std((-3, -2, -1), correction=0, keepdim=True)
+
+    def _correct_latents(self, x0: Tensor) -> Sampler:
+        """``g(A†y) + λ (x0 − g(A†A g'(x0)))``: the seed repository's Eq. 2."""
+        draft = self.params.draft
+        if self.pinv_latents is None:
+            # By the autoencoder whose losses it has to cancel.
+            (self.pinv_latents,) = yield (Encode(self.canvas.extend(self.pinv_y), draft),)
+        (pixels,) = yield (Decode(x0, draft),)
+        seen = self.operator.pinv(self.operator.A(self.canvas.crop(pixels)))
+        (range_latents,) = yield (Encode(self.canvas.extend(seen), draft),)
+        return self.pinv_latents + self.params.guidance_strength * (x0 - range_latents)
+
+
+def tolerate_noise(kappa: Tensor | None, sigma: float) -> tuple[Weight, Weight]:
+    """Return how much of a correction to take on the way to level ``sigma``, and of the noise.
+
+    A corrected estimate carries the measurement's noise, κ of it in the latents. It is taken whole
+    as long as the level has room for it, `λ = min(1, σ / ((1−σ) κ))`, and as much less noise is
+    added, so that the sum is what the level means (DDNM+, Eqs. 18 and 19, where the path is the
+    straight one). Without noise both are 1.
+    """
+    if kappa is None or sigma == 0:
+        return 1.0, 1.0
+    carried = (1 - sigma) * kappa
+    kept = (1 - (carried.clamp(max=sigma) / sigma) ** 2).sqrt()
+    return sigma / carried.clamp(min=sigma), kept
