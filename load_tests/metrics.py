@@ -14,6 +14,8 @@ from ssimulacra2 import compute_ssimulacra2
 
 MS_SSIM_PX = 11 * 2**4
 """Below this side its window of 11 px does not fit into the smallest of its five scales."""
+VIF_PX = 48
+"""Nor do those of VIFp, of 17 px and less, into its four."""
 # Cb and Cr of ITU-R BT.601 in studio range, less their offset, as MATLAB's ``rgb2ycbcr`` has them.
 _CHROMA = np.array([[-37.797, -74.203, 112.0], [112.0, -93.786, -18.214]]).T / 255
 
@@ -56,8 +58,13 @@ def ms_ssim_y(image: np.ndarray, truth: np.ndarray) -> float | None:
     return float(msssim(luma(truth), luma(image), MAX=255))
 
 
-def vif_y(image: np.ndarray, truth: np.ndarray) -> float:
-    """Return VIFp of Y (Sheikh & Bovik 2006, in the pixel domain), 1 for the same."""
+def vif_y(image: np.ndarray, truth: np.ndarray) -> float | None:
+    """Return VIFp of Y (Sheikh & Bovik 2006, in the pixel domain), 1 for the same.
+
+    None for a picture too small.
+    """
+    if min(truth.shape[:2]) < VIF_PX:
+        return None
     return float(vifp(luma(truth), luma(image)))
 
 

@@ -1,5 +1,6 @@
 """How templates become pages."""
 
+import math
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -24,8 +25,10 @@ def environment() -> Environment:
 
 def fixed(value: float | None, digits: int) -> str:
     """Return a number with so many digits, a dash for none; a half is rounded up."""
-    if value is None:
+    if value is None or math.isnan(value):
         return "–"
+    if math.isinf(value):
+        return "∞"
     rounded = Decimal(str(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
     # Adding zero takes the sign off another.
     return str(rounded + 0)
