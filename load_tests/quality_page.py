@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import measurements
+import numpy as np
 from pages import DOCS, environment, fixed, signed
 from quality_measures import COLUMNS
 from tables import markdown
@@ -35,6 +36,7 @@ def render(kept: Mapping[str, Any]) -> str:
         "by_group": by_group,
         "changes": changes,
         "projections": projections,
+        "at_time": at_time,
         "cross": cross,
         "reached": reached,
         "differences": differences,
@@ -138,6 +140,26 @@ def projections(table: Mapping[str, Any]) -> str:
         for steps, of in found.items()
     )
     return markdown(["steps", *heads], rows)
+
+
+def at_time(table: Mapping[str, Any], seconds: float) -> dict[str, list[str]]:
+    """Return what each projection reaches in so many seconds, between its numbers of steps.
+
+    PSNR-Y and SSIMULACRA2; dashes where the fewest steps take longer.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in table["rows"]:
+        found.setdefault(row["params"]["projection"], []).append(row["means"])
+    reached = {}
+    for name, means in found.items():
+        means.sort(key=lambda one: one["seconds"])
+        times = [one["seconds"] for one in means]
+        values = (
+            [float(np.interp(seconds, times, [one[key] for one in means])), seconds >= times[0]]
+            for key in ("psnr_y", "ssimulacra2")
+        )
+        reached[name] = [fixed(value if there else None, 2) for value, there in values]
+    return reached
 
 
 def cross(table: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from quality_measures import compare
-from quality_methods import Method
+from quality_methods import BALANCED, Method
 from quality_pictures import Truth, enlarge, shrink
 
 from sr_engine.checkpoint import find_checkpoint
@@ -109,6 +109,10 @@ class Bench:
             on_picture=lambda result: singles.append(result.image),
         )
         return drawn.image, singles
+
+    def warm_up(self) -> None:
+        """Do once what only the first picture takes time for."""
+        self.make(BALANCED, np.zeros((16, 16, 3), np.uint8), 4)
 
     def round_trip(self, truths: Iterable[Truth]) -> dict[str, float | None]:
         """Return the mean PSNR, over all channels, of pictures sent through the autoencoders."""
