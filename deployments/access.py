@@ -11,8 +11,8 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.requests import Request
 
 from deployments.keys import ANONYMOUS, KeyFile, holder
+from deployments.limits import Access
 from deployments.problems import Problem
-from deployments.schemas import Access
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from deployments.app import AppArgs
 from deployments.autoscaling import ByWork
-from deployments.schemas import IngressSettings
+from deployments.limits import IngressSettings
 from deployments.upscaler import UpscalerSettings
 
 PREFETCH = 4

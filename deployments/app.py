@@ -10,7 +10,7 @@ from ray.serve import Application
 
 from deployments.ingress import Ingress
 from deployments.jobs import Jobs
-from deployments.schemas import IngressSettings, JobSettings
+from deployments.limits import IngressSettings, JobSettings
 from deployments.upscaler import Upscaler, UpscalerArgs, UpscalerSettings
 
 

@@ -16,8 +16,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.agreement import Whole, disagreements
 from deployments.app import AppArgs
+from deployments.limits import IngressSettings
 from deployments.proxy import max_body_bytes
-from deployments.schemas import IngressSettings
 from deployments.settings import reason_of
 from deployments.upscaler import UpscalerSettings
 

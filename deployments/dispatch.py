@@ -21,9 +21,9 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.cold_start import ColdStart
 from deployments.kinds import RETRY_AFTER_S
+from deployments.messages import ModelDescription, Order, UpscaleReply
 from deployments.problems import Problem, problem_of
 from deployments.retries import RetryBudget
-from deployments.schemas import ModelDescription, Order, UpscaleReply
 from sr_engine.errors import EngineDead, EngineOverloaded, NullscaleError
 from sr_engine.events import Progress
 from sr_engine.request import Value

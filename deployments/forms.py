@@ -16,8 +16,9 @@ from starlette.requests import ClientDisconnect
 from deployments.body_budget import BodyBudget
 from deployments.form_schema import FORM_FIELDS, REQUEST_FIELDS
 from deployments.kinds import RETRY_AFTER_S
+from deployments.limits import Limits
+from deployments.messages import ModelDescription
 from deployments.problems import Problem, invalid_fields
-from deployments.schemas import Limits, ModelDescription
 from sr_engine.errors import InvalidParameter, PromptUnsupported
 from sr_engine.image_io import OutputFormat
 from sr_engine.presets import Preset, preset_params

@@ -18,15 +18,18 @@ from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.form_schema import FORM
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
 from deployments.kinds import RETRY_AFTER_S
+from deployments.limits import IngressSettings, Limits
+from deployments.messages import Order
 from deployments.metrics import HttpMetrics, RayRecorder
 from deployments.openapi import MODELS, PROBE, UPSCALE, complete
 from deployments.pictures import make_picture, work_of
 from deployments.running import running_upscalers
-from deployments.schemas import IngressSettings, Limits, Model, ModelList, Order, Status
+from deployments.schemas import Model, ModelList, Status
 from deployments.settings import Settings
 from deployments.static_page import StaticPage
 from sr_engine.errors import InvalidImage
 from sr_engine.image_io import decode_image
+from sr_engine.presets import PRESETS
 from sr_engine.request import MAX_SEED
 
 JOBS_AGAIN_S = 60.0
@@ -145,7 +148,9 @@ class Ingress:
         model = await self._dispatcher.describe()
         described = {k: v for k, v in asdict(model).items() if k != "defaults"}
         defaults = {k: v for k, v in asdict(model.defaults).items() if v is not None}
-        return ModelList(models=[Model(**described, limits=self._limits, defaults=defaults)])
+        presets = {preset: dict(params) for preset, params in PRESETS.items()}
+        found = Model(**described, limits=self._limits, defaults=defaults, presets=presets)
+        return ModelList(models=[found])
 
     async def livez(self) -> Status:
         """The process is up."""

@@ -16,10 +16,11 @@ from deployments.dispatch import Response as Reply
 from deployments.dispatch import Stream, settled
 from deployments.job_store import Idempotency, JobEvent
 from deployments.kinds import RETRY_AFTER_S
+from deployments.messages import Order
 from deployments.openapi import EVENTS, JOB, RESULT
 from deployments.pictures import Picture
 from deployments.problems import Problem, request_id
-from deployments.schemas import JobStatus, Order
+from deployments.schemas import JobStatus
 
 PREFIX = "/v1/jobs/"
 KEY = re.compile(r"[\x21-\x7e]{1,255}")

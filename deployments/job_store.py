@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deployments.kinds import RETRY_AFTER_S
+from deployments.limits import JobSettings
+from deployments.messages import Order
 from deployments.pictures import Picture
 from deployments.problems import Problem
-from deployments.schemas import JobSettings, JobState, Order
+from deployments.schemas import JobState
 from sr_engine.request import MAX_STEPS
 
 # As many as a job may have steps, and some.

@@ -21,12 +21,14 @@ from deployments import logs
 from deployments.dispatch import Dispatcher, UpscalerHandle
 from deployments.job_store import Idempotency, Job, JobEvent, JobStore
 from deployments.kinds import RETRY_AFTER_S
+from deployments.limits import JobSettings
+from deployments.messages import Order
 from deployments.metrics import JobMetrics, RayRecorder
 from deployments.pictures import Picture, make_picture, work_of
 from deployments.problems import Problem, details_of
 from deployments.repeating import repeat
 from deployments.running import running_upscalers
-from deployments.schemas import JobSettings, JobState, JobStatus, Order
+from deployments.schemas import JobState, JobStatus
 from deployments.workload import Workload
 from sr_engine.encoding import encode_image
 from sr_engine.events import Progress, QueuedEvent, StepEvent

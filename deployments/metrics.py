@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from ray.serve.metrics import Counter, Gauge, Histogram
 
+from deployments.messages import Order
 from deployments.pictures import Picture, promise_of
-from deployments.schemas import Order
 from sr_engine.metrics import Record, Recorder, forgiving
 
 # From a probe to the longest picture; Serve's own jump from 10 s to 60 s.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from deployments.coding import coded
 from deployments.dispatch import Dispatcher, OnEvent
 from deployments.kinds import RETRY_AFTER_S
+from deployments.messages import Order, UpscaleReply
 from deployments.problems import Problem
-from deployments.schemas import Order, TimingsMs, UpscaleReply
+from deployments.schemas import TimingsMs
 from deployments.workload import work_units
 from sr_engine.alpha import add_alpha
 from sr_engine.encoding import encode_image, measure_consistency

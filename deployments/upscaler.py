@@ -14,8 +14,8 @@ from jaxtyping import UInt8
 from pydantic import BaseModel, ConfigDict, Field
 
 from deployments import logs
+from deployments.messages import ModelDescription, UpscaleReply
 from deployments.repeating import repeat
-from deployments.schemas import ModelDescription, UpscaleReply
 from deployments.settings import Settings
 from sr_engine.errors import EngineDead
 from sr_engine.events import Progress

@@ -17,7 +17,7 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.schemas import IngressSettings
+from deployments.limits import IngressSettings
 from deployments.upscaler import UpscalerSettings
 
 ROOT = Path(__file__).resolve().parents[1]

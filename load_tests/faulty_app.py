@@ -15,7 +15,7 @@ from torch import Tensor
 
 import deployments.app
 from deployments.app import AppArgs
-from deployments.schemas import UpscaleReply
+from deployments.messages import UpscaleReply
 from deployments.upscaler import Upscaler, UpscalerArgs
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleResult

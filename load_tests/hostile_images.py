@@ -63,7 +63,7 @@ def in_process() -> httpx.AsyncClient:
     from fake_service import client
     from fake_upscaler import FakeUpscaler
 
-    from deployments.schemas import Limits
+    from deployments.limits import Limits
 
     return client(FakeUpscaler(echo=True), limits=Limits())
 

@@ -15,7 +15,7 @@ from sr_engine.ddnm import restore
 from sr_engine.degradations import Degraded
 from sr_engine.nearby import round_nearby
 from sr_engine.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
-from sr_engine.operators import BicubicDownscale, LinearOperator
+from sr_engine.operators import AveragePooling, BicubicDownscale, LinearOperator
 from sr_engine.plan import OVERLAP_SHARE, canvas_of, is_flat, sigmas_of, tiles_of
 from sr_engine.request import MAX_SEED, Consistency, UpscaleRequest, UpscaleResult
 from sr_engine.rounding import RoundedImage, round_consistently, round_plainly
@@ -78,11 +78,13 @@ class ActiveRequest:
         self._info = model.info
         y = torch.from_numpy(request.image.copy()).permute(2, 0, 1)
         self._y = on_device(y.contiguous(), model.info.device)
-        self._downscale = BicubicDownscale(request.image.shape[:2], params.scale)
-        self._operator: LinearOperator = self._downscale
+        self._bicubic = BicubicDownscale(request.image.shape[:2], params.scale)
+        self._operator: LinearOperator = self._bicubic
         self._measured = self._y / 255
+        if request.downscale == "average":
+            self._operator = AveragePooling(request.image.shape[:2], int(params.scale))
         if request.degradation is not None:
-            self._operator = Degraded(self._downscale, request.degradation)
+            self._operator = Degraded(self._operator, request.degradation)
             self._measured = request.degradation.observe(self._measured)
         self._canvas = canvas_of(request, model.info)
         cells = [side // model.info.vae_factor for side in self._canvas.size]
@@ -166,10 +168,10 @@ class ActiveRequest:
 
     def _rounded(self, picture: Tensor) -> RoundedImage:
         consistent = self.request.params.consistent
-        if self.request.degradation is not None:
+        if self._operator is not self._bicubic:
             return round_nearby(picture, self._measured, self._operator, pin=consistent)
         round_ = round_consistently if consistent else round_plainly
-        return round_(picture, self._y, self._downscale)
+        return round_(picture, self._y, self._bicubic)
 
     def preview(self) -> UInt8[np.ndarray, "h w 3"] | None:
         """Return the last decoded estimate, its longer side at most ``preview_px``."""

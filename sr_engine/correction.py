@@ -92,6 +92,5 @@ def tolerate_noise(kappa: Tensor | None, sigma: float) -> tuple[Weight, Weight]:
     """
     if kappa is None or sigma == 0:
         return 1.0, 1.0
-    carried = (1 - sigma) * kappa
-    kept = (1 - (carried.clamp(max=sigma) / sigma) ** 2).sqrt()
-    return sigma / carried.clamp(min=sigma), kept
+    carried = (1 - sigma) * kappa / sigma
+    return 1 / carried.clamp(min=1), (1 - carried.clamp(max=1) ** 2).sqrt()

@@ -29,7 +29,7 @@ from sr_engine.failures import REQUEST_ERRORS, failure_of
 from sr_engine.jobs import Active, Begin, Job
 from sr_engine.metrics import Metrics, PrometheusRecorder
 from sr_engine.plan import canvas_of, plan_stages
-from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.request import Downscale, UpscaleParams, UpscaleRequest, UpscaleResult
 from sr_engine.runner import Model, Runner
 from sr_engine.scheduler import Scheduler
 from sr_engine.work import Caps, Kind, Phase, TileTask, Variant
@@ -154,22 +154,26 @@ class SREngine:
         image: UInt8[np.ndarray, "h w 3"],
         params: UpscaleParams | None = None,
         *,
+        downscale: Downscale = "bicubic",
         degradation: Degradation | None = None,
         on_step: Callable[[StepEvent], None] = lambda event: None,
     ) -> UpscaleResult:
         """Upscale one 8-bit sRGB picture and wait for it; by default with the model's parameters.
 
         Args:
+            downscale: how it became small.
             degradation: what has happened to the picture besides being small, to be undone.
 
         Raises:
             InvalidImage: ``image`` is no [h, w, 3] array of uint8.
+            InvalidParameter: the scale is none for this downscale.
             EngineError: the model failed on it.
         """
         request = UpscaleRequest(
             request_id=secrets.token_hex(8),
             image=image,
             params=params or self.model.defaults,
+            downscale=downscale,
             degradation=degradation,
         )
         self.add_request(request)

@@ -16,6 +16,7 @@ from sr_engine.work import UNLIMITED, TileLimits
 
 Projection = Literal["none", "latent", "pixel", "residual"]
 Ending = Literal["pixels", "latents"]
+Downscale = Literal["bicubic", "average"]
 Value = str | float | int | bool
 
 MAX_SEED = 2**32 - 1
@@ -152,6 +153,8 @@ class UpscaleRequest:
     """One picture to upscale: 8-bit sRGB samples [h, w, 3], at least 1 px a side.
 
     Attributes:
+        downscale: how it became small: by Pillow's bicubic filter, or each pixel is the mean of a
+            square of them, as sensors bin them; that for whole scales only.
         degradation: what has happened to the picture besides being small.
         priority: each step up halves the work that counts against it in the order of service,
             −16 to 16.
@@ -161,12 +164,14 @@ class UpscaleRequest:
 
     Raises:
         InvalidImage: the array is no such picture.
-        InvalidParameter: the priority, the deadline or the previews' side is no such number.
+        InvalidParameter: the priority, the deadline or the previews' side is no such number, or
+            the scale is none for this downscale.
     """
 
     request_id: str
     image: UInt8[np.ndarray, "h w 3"]
     params: UpscaleParams
+    downscale: Downscale = "bicubic"
     degradation: Degradation | None = None
     priority: int = 0
     deadline_s: float | None = None
@@ -177,6 +182,7 @@ class UpscaleRequest:
         shape = self.image.shape
         if self.image.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
             raise InvalidImage(f"expected 8-bit samples [h, w, 3], got {self.image.dtype} {shape}")
+        check_downscale(self.downscale, self.params.scale)
         _check_whole("priority", self.priority, -MAX_PRIORITY, MAX_PRIORITY)
         if self.deadline_s is not None and not math.isfinite(self.deadline_s):
             raise InvalidParameter("deadline_s", "must be a finite number")
@@ -221,6 +227,16 @@ class UpscaleResult:
     queue_s: float
     compute_s: float
     work_s: float = 0.0
+
+
+def check_downscale(downscale: Downscale, scale: float) -> None:
+    """Do nothing where a picture can have become so much smaller in this way.
+
+    Raises:
+        InvalidParameter: it cannot.
+    """
+    if downscale == "average" and scale != int(scale):
+        raise InvalidParameter("scale", "must be whole for means of squares")
 
 
 def _check_number(name: str, value: float, low: float, high: float) -> None:

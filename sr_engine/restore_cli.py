@@ -16,7 +16,7 @@ from sr_engine.image_io import decode_image
 from sr_engine.inpainting import Masked
 from sr_engine.noise import noise_of
 from sr_engine.picture_files import FORMAT_OF_SUFFIX
-from sr_engine.request import UpscaleParams, Value
+from sr_engine.request import Downscale, UpscaleParams, Value, check_downscale
 from sr_engine.terminal import SOME_FAILED, WRONG_CALL, load, stop
 
 MAX_BLUR_PX = 16.0
@@ -28,6 +28,9 @@ def restore(
     source: Annotated[Path, typer.Argument(help="the picture")],
     output: Annotated[Path, typer.Option("--output", "-o", help="the file to write")],
     scale: Annotated[float, typer.Option(help="1, or 1.1 to 16")] = 1.0,
+    downscale: Annotated[
+        Downscale, typer.Option(help="how it became small; average: means of squares")
+    ] = "bicubic",
     colourise: Annotated[bool, typer.Option(help="it has lost its colours")] = False,
     mask: Annotated[
         Path | None, typer.Option(help="a picture of its size, white where pixels are lost")
@@ -68,6 +71,7 @@ def restore(
     output_format = FORMAT_OF_SUFFIX.get(output.suffix.lower())
     try:
         UpscaleParams().override(given)
+        check_downscale(downscale, scale)
         if estimate_noise and sigma_y is not None:
             raise InvalidParameter("estimate_noise", "either this or --sigma-y")
         if output_format is None:
@@ -79,6 +83,8 @@ def restore(
         degradation = degradation_of(
             image.samples.shape[:2], colourise, mask, (blur, blur_across), box_blur
         )
+        if not (degradation or sigma_y or estimate_noise or downscale == "average"):
+            raise InvalidParameter("restore", "nothing to undo; `upscale` enlarges")
     except InvalidParameter as err:
         stop(f"{err.field.replace('_', '-')}: {err.message}", WRONG_CALL)
     except (NullscaleError, OSError) as err:
@@ -89,7 +95,7 @@ def restore(
     params = engine.model.defaults.override(given)
     started_s = time.monotonic()
     try:
-        result = engine.upscale(image.samples, params, degradation=degradation)
+        result = engine.upscale(image.samples, params, downscale=downscale, degradation=degradation)
     except NullscaleError as err:
         stop(f"{source}: {err}", SOME_FAILED)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -108,11 +114,11 @@ def degradation_of(
     mask: Path | None,
     blur: tuple[float | None, float | None],
     box_blur: int | None,
-) -> Degradation:
+) -> Degradation | None:
     """Put the options together.
 
     Raises:
-        InvalidParameter: there is nothing to undo, or what cannot be undone together.
+        InvalidParameter: there is what cannot be undone together.
         InvalidImage: the mask is no picture.
     """
     parts: list[Degradation] = []
@@ -131,9 +137,7 @@ def degradation_of(
         parts.append(Grey())
     if mask is not None:
         parts.append(Masked(_known(mask, size)))
-    if not parts:
-        raise InvalidParameter("restore", "nothing to undo; `upscale` enlarges")
-    return Chain(tuple(parts))
+    return Chain(tuple(parts)) if parts else None
 
 
 def _known(mask: Path, size: tuple[int, int]) -> torch.Tensor:

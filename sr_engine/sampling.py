@@ -94,7 +94,7 @@ def sigma_schedule(
     if spacing == "linear":
         times = [first * (1 - i / num_inference_steps) for i in range(num_inference_steps)]
     else:
-        last = min(_shifted(1 / TRAINING_LEVELS, shift), first)
+        last = min(_shifted(1 / TRAINING_LEVELS, shift), first / num_inference_steps)
         gap = (first - last) / max(num_inference_steps - 1, 1)
         times = [first - i * gap for i in range(num_inference_steps)]
     return (*(_shifted(time, shift) for time in times), 0.0)

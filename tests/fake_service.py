@@ -13,13 +13,8 @@ from PIL import Image
 
 from deployments.ingress import Ingress
 from deployments.jobs import Jobs
-from deployments.schemas import (
-    Access,
-    IngressSettings,
-    JobSettings,
-    Limits,
-    ProblemDetails,
-)
+from deployments.limits import Access, IngressSettings, JobSettings, Limits
+from deployments.schemas import ProblemDetails
 
 LIMITS = Limits(max_input_pixels=4096, max_output_pixels=65536, max_body_bytes=100_000)
 

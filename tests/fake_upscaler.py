@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from deployments.jobs import Jobs
-from deployments.schemas import ModelDescription, UpscaleReply
+from deployments.messages import ModelDescription, UpscaleReply
 from sr_engine.events import Progress, QueuedEvent, StepEvent
 from sr_engine.operators import output_side
 from sr_engine.request import UpscaleParams

@@ -5,16 +5,23 @@ import { $, show } from "./view.js";
 
 /** Fill in a model's defaults, and show the fields that it has a use for. */
 export function fillIn(model) {
-  for (const name of ["scale", "num_inference_steps", "guidance_strength", "guidance_scale"]) {
+  for (const name of ["scale", "guidance_scale"]) {
     if (name in model.defaults) $(name).value = model.defaults[name];
   }
+  takePreset(model);
   show("prompts", model.prompts);
   $("fields").disabled = false;
 }
 
+/** Fill in what the chosen preset says of the fields that are shown. */
+export function takePreset(model) {
+  const values = { ...model.defaults, ...model.presets[$("preset").value] };
+  for (const name of ["num_inference_steps", "guidance_strength"]) $(name).value = values[name];
+}
+
 /** The form's fields, `[name, value]`; those left empty are left out. */
 export function fieldsOf(model) {
-  const names = ["scale", "num_inference_steps", "guidance_strength", "output_format", "seed"];
+  const names = ["scale", "preset", "num_inference_steps", "guidance_strength", "output_format", "seed"];
   if (model.prompts) names.push("prompt", "negative_prompt", "guidance_scale");
   return names.map((name) => [name, $(name).value]).filter(([, value]) => value.trim() !== "");
 }

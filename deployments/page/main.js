@@ -3,7 +3,7 @@
 import { Problem, body, call, hasKey, useKey } from "./api.js";
 import { curlOf } from "./curl.js";
 import { eventsOf } from "./events.js";
-import { check, fieldsOf, fillIn, showSizes } from "./form.js";
+import { check, fieldsOf, fillIn, showSizes, takePreset } from "./form.js";
 import { inBytes, outputSize, readPicture } from "./picture.js";
 import * as view from "./view.js";
 
@@ -193,6 +193,10 @@ $("form").addEventListener("submit", (event) => {
 });
 $("form").addEventListener("input", (event) => {
   if (model && event.target.closest("#fields")) revise();
+});
+$("preset").addEventListener("change", () => {
+  takePreset(model);
+  revise();
 });
 $("file").addEventListener("change", () => choose($("file").files[0]));
 $("use-key").addEventListener("click", () => {

@@ -12,8 +12,8 @@ from starlette.requests import Request
 
 from deployments.access import Gate
 from deployments.keys import KeyFile, holder, read_keys
+from deployments.limits import Access
 from deployments.problems import Problem
-from deployments.schemas import Access
 
 
 @pytest.fixture

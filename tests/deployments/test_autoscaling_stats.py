@@ -11,8 +11,9 @@ from fake_service import LIMITS, send, service
 from fake_upscaler import FakeUpscaler
 
 from deployments.jobs import Jobs
+from deployments.limits import IngressSettings, JobSettings
+from deployments.messages import Order
 from deployments.pictures import work_of
-from deployments.schemas import IngressSettings, JobSettings, Order
 from deployments.upscaler import Upscaler
 from deployments.workload import WINDOWS_S, told_as
 from sr_engine.errors import EngineError

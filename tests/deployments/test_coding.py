@@ -12,9 +12,9 @@ from fake_upscaler import FakeUpscaler
 from deployments import pictures
 from deployments.coding import coded, threads
 from deployments.dispatch import Dispatcher
+from deployments.messages import Order
 from deployments.pictures import make_picture
 from deployments.problems import Problem
-from deployments.schemas import Order
 from sr_engine.image_io import SourceImage
 from sr_engine.request import UpscaleParams
 

@@ -12,8 +12,9 @@ from ray.exceptions import RayActorError
 
 from deployments.cold_start import ASK_EVERY_S, ColdStart
 from deployments.dispatch import Dispatcher
+from deployments.limits import IngressSettings
+from deployments.messages import Order
 from deployments.metrics import HttpMetrics
-from deployments.schemas import IngressSettings, Order
 from sr_engine.image_io import SourceImage
 from sr_engine.metrics import PrometheusRecorder
 from sr_engine.request import UpscaleParams

@@ -14,7 +14,7 @@ from fake_upscaler import FakeUpscaler
 from fakes import FakeModel
 from PIL import Image
 
-from deployments.schemas import Limits
+from deployments.limits import Limits
 from sr_engine.engine import SREngine
 from sr_engine.request import UpscaleParams
 

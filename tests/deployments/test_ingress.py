@@ -29,6 +29,7 @@ from sr_engine.errors import (
     InvalidParameter,
     InvalidResult,
 )
+from sr_engine.presets import PRESETS, Preset
 from sr_engine.request import UpscaleParams
 
 
@@ -206,6 +207,12 @@ BAD_FIELDS = {
     "eta": ["-0.01", "1.01", "nan"],
     "rederive": ["1", "True", "yes", ""],
     "strength": ["0", "1.5", "nan"],
+    "sigma_spacing": ["even", ""],
+    "ending": ["pixel", ""],
+    "sigma_y": ["-0.1", "1.5", "nan", "auto"],
+    "travel_length": ["-1", "1001", "2.5"],
+    "travel_repeats": ["0", "1001", "x"],
+    "preset": ["Sharp", "", "best"],
     "output_format": ["gif", "PNG", ""],
     "output_quality": ["0", "101", "9.5"],
     "metadata": ["all", "", "true"],
@@ -230,6 +237,23 @@ async def test_every_bad_field_is_named_at_once() -> None:
     response = await post(FakeUpscaler(), scale="nan", eta="2", colour="red", seed=["1", "2"])
     details = problem(response, 422, "invalid_parameter")
     assert pointers(details) == {"#/scale", "#/eta", "#/colour", "#/seed"}
+
+
+async def test_fields_that_are_too_much_together_are_refused() -> None:
+    upscaler = FakeUpscaler()
+    fields = {"num_inference_steps": "100", "travel_length": "1", "travel_repeats": "50"}
+    details = problem(await post(upscaler, **fields), 422, "invalid_parameter")
+    assert pointers(details) == {"#/travel_repeats"}
+    assert not upscaler.calls
+
+
+@pytest.mark.parametrize("preset", Preset)
+async def test_a_preset_gives_way_to_what_is_said_beside_it(preset: Preset) -> None:
+    upscaler = FakeUpscaler()
+    assert (await post(upscaler, preset=preset.value, seed="1", eta="0.25")).status_code == 200
+    assert (await post(upscaler, seed="1", eta="0.25")).status_code == 200
+    with_preset, without = (call["params"] for call in upscaler.calls)
+    assert with_preset == {**without, **PRESETS[preset], "eta": 0.25}
 
 
 NUMBERS = [
@@ -583,6 +607,7 @@ async def test_models() -> None:
     assert model["limits"] == LIMITS.model_dump()
     assert model["defaults"]["num_inference_steps"] == 5
     assert None not in model["defaults"].values()
+    assert model["presets"] == PRESETS
 
 
 async def test_unknown_routes_and_methods_are_problems() -> None:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from deployments.job_store import Idempotency, Job, JobStore
+from deployments.limits import JobSettings
+from deployments.messages import Order
 from deployments.pictures import Picture
 from deployments.problems import Problem
-from deployments.schemas import JobSettings, JobState, Order, TimingsMs
+from deployments.schemas import JobState, TimingsMs
 from sr_engine.image_io import SourceImage
 from sr_engine.request import Consistency, UpscaleParams
 

@@ -20,8 +20,10 @@ from ray.exceptions import ActorDiedError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.jobs import Jobs
+from deployments.limits import JobSettings
+from deployments.messages import Order
 from deployments.problems import Problem
-from deployments.schemas import JobSettings, JobStatus, Order
+from deployments.schemas import JobStatus
 from sr_engine.errors import EngineError
 from sr_engine.image_io import SourceImage
 from sr_engine.request import UpscaleParams

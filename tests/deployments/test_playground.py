@@ -24,7 +24,8 @@ from serving import serving
 
 import deployments
 from deployments.form_schema import FORM_FIELDS
-from deployments.schemas import Access, JobSettings, Limits
+from deployments.limits import Access, JobSettings, Limits
+from sr_engine.presets import PRESETS, Preset
 
 COFFEE = Path(__file__).parents[2] / "examples" / "coffee-small.png"
 TYPES = {
@@ -139,7 +140,7 @@ def test_the_fields_are_those_of_the_api() -> None:
     # A union in the API; what lies between 1 and 1.1 is refused by the page's own code.
     assert (fields["scale"]["min"], fields["scale"]["max"]) == ("1", "16")
     options = {a["value"] for tag, a in PAGE if tag == "option"}
-    assert options == set(FORM_FIELDS["output_format"]["enum"])
+    assert options == {*FORM_FIELDS["output_format"]["enum"], *FORM_FIELDS["preset"]["enum"]}
 
 
 @pytest.fixture
@@ -208,6 +209,22 @@ def test_a_picture_from_its_choice_to_its_comparison(page: Page, tmp_path: Path)
         page.click("#go")
         exact = "Scaled down, this picture gives yours back, bit for bit."
         expect(page.locator("#sentence")).to_have_text(exact, timeout=60_000)
+
+
+@in_browser
+def test_a_preset_fills_in_its_fields(page: Page) -> None:
+    upscaler = FakeUpscaler()
+    with serving(lambda: application(upscaler, limits=ROOM)) as url:
+        start(page, url)
+        page.select_option("#preset", "fast")
+        steps = str(PRESETS[Preset.FAST]["num_inference_steps"])
+        expect(page.locator("#num_inference_steps")).to_have_value(steps)
+        page.fill("#guidance_strength", "0.5")
+        page.click("#go")
+        page.locator("#done").wait_for()
+    (made,) = (call["params"] for call in upscaler.calls)
+    known = {**PRESETS[Preset.FAST], "guidance_strength": 0.5}
+    assert {name: made[name] for name in known} == known
 
 
 @in_browser

@@ -17,7 +17,7 @@ from deployments import check_config
 from deployments.app import AppArgs, build_app
 from deployments.autoscaling import ByWork
 from deployments.check_config import findings, unknown_keys
-from deployments.schemas import IngressSettings
+from deployments.limits import IngressSettings
 from deployments.upscaler import UpscalerSettings
 from sr_engine.devices import DEVICES
 from sr_engine.plan import plan_stages

@@ -14,7 +14,7 @@ from fake_upscaler import FakeUpscaler
 from fastapi import FastAPI
 
 from deployments.ingress import Ingress
-from deployments.schemas import IngressSettings
+from deployments.limits import IngressSettings
 from deployments.upscaler import Upscaler, UpscalerArgs
 from sr_engine.work import Caps
 

@@ -19,7 +19,7 @@ from faulty_app import FaultyModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deployments.schemas import ModelDescription, UpscaleReply
+from deployments.messages import ModelDescription, UpscaleReply
 from deployments.upscaler import Upscaler, UpscalerArgs
 from sr_engine import errors
 from sr_engine.engine import SREngine

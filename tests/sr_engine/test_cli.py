@@ -125,6 +125,29 @@ def test_samples_are_averaged_and_their_spread_is_drawn(tmp_path: Path, model: s
         assert spread.getextrema()[1] == 255
 
 
+def test_a_preset_may_be_changed_in_part(tmp_path: Path, model: str) -> None:
+    source, target = photo(tmp_path / "in.png"), tmp_path / "out.png"
+    words = ("upscale", source, "-o", target, "--scale", 2, "--seed", 7, "--model", model)
+    code, output = call(*words, "--preset", "fast")
+    assert code == 0 and "gives its input back exactly" in output, output
+    code, output = call(*words, "--preset", "faithful", "--num-inference-steps", 2)
+    assert code == 0 and "of its input back (" in output, output
+    code, output = call(*words, "--preset", "faithful", "--ending", "pixels")
+    assert code == 0 and "gives its input back exactly" in output, output
+
+
+def test_what_is_known_to_be_noise_is_not_given_back(tmp_path: Path, model: str) -> None:
+    source, target = tmp_path / "in.jpg", tmp_path / "out.png"
+    levels = np.random.default_rng(0).integers(0, 256, (16, 16, 3))
+    Image.fromarray(levels.astype(np.uint8)).save(source, quality=20)
+    words = ("upscale", source, "-o", target, "--scale", 2, "--seed", 7, "--model", model)
+    for noise in (("--sigma-y", 0.1), ("--estimate-noise",)):
+        code, output = call(*words, *noise)
+        assert code == 0 and "of its input back (" in output, output
+    code, output = call(*words, "--estimate-noise", "--sigma-y", 0.1)
+    assert code == 2 and "either this or" in output
+
+
 def test_one_sample_has_no_spread(tmp_path: Path, model: str) -> None:
     source = photo(tmp_path / "in.png")
     code, output = call(

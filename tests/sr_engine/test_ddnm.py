@@ -13,7 +13,7 @@ from sr_engine.ddnm import drive, restore
 from sr_engine.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
 from sr_engine.operators import AveragePooling, BicubicDownscale, Canvas, LinearOperator
 from sr_engine.request import Projection, UpscaleParams
-from sr_engine.sampling import sigma_schedule
+from sr_engine.sampling import sigma_schedule, time_travel
 
 CONSISTENT: tuple[Projection, ...] = ("latent", "pixel", "residual")
 SIGMAS = sigma_schedule(4, shift=3.0)
@@ -290,6 +290,35 @@ def test_the_noise_of_a_step(rederive: bool) -> None:
     estimate = corrected if rederive else x - sigma * networks(first)
     noise = (x - (1 - sigma) * estimate) / sigma
     torch.testing.assert_close(second.latents, (1 - sigma_next) * corrected + sigma_next * noise)
+
+
+@pytest.mark.parametrize("projection", CONSISTENT)
+def test_an_ending_in_latents_is_the_decoded_correction(projection: Projection) -> None:
+    networks, once = Networks(), Networks()
+    params = UpscaleParams(projection=projection, ending="latents")
+    picture = run(params, networks=networks)
+    run(params.override({"ending": "pixels"}), networks=once)
+    extra = {"latent": 2, "pixel": 2, "residual": 3}[projection]
+    assert len(networks.calls) == len(once.calls) + extra
+    *_, last = networks.calls
+    assert isinstance(last, Decode)
+    assert torch.equal(picture, networks(last)[..., :5, :7])
+    assert float((DENSE.A(picture) - measurement(DENSE)).abs().max()) > 0.1
+
+
+def test_without_a_projection_noise_is_of_no_account() -> None:
+    noisy = run(UpscaleParams(projection="none", sigma_y=0.5))
+    assert torch.equal(noisy, run(UpscaleParams(projection="none")))
+
+
+def test_time_travel_asks_again() -> None:
+    networks = Networks()
+    walk = time_travel(SIGMAS, 2, 3)
+    picture = run(UpscaleParams(), networks=networks, sigmas=walk)
+    levels = [call.sigma for call in networks.calls if isinstance(call, Denoise)]
+    a, b, c, d, _ = SIGMAS
+    assert levels == [a, b, a, b, a, b, c, d]
+    torch.testing.assert_close(DENSE.A(picture), measurement(DENSE), rtol=0, atol=1e-9)
 
 
 def test_nothing_is_clipped() -> None:

@@ -31,6 +31,11 @@ PARAMS = st.builds(
     projection_every=st.integers(1, 3),
     projection_above=st.sampled_from([0.0, 0.6]),
     draft=st.booleans(),
+    sigma_spacing=st.sampled_from(["linear", "diffusers"]),
+    ending=st.sampled_from(["pixels", "latents"]),
+    sigma_y=st.sampled_from([0.0, 0.1]),
+    travel_length=st.integers(0, 3),
+    travel_repeats=st.integers(1, 3),
     seed=st.just(1),
 )
 
@@ -50,13 +55,16 @@ def test_the_plan_is_what_the_sampler_asks_for(
     request = UpscaleRequest(request_id="a", image=image, params=params, tiles=tiles)
     runner = Runner(model, Costs(ROW_LIMITS), Metrics(PrometheusRecorder()))
     active = ActiveRequest(request, model)
-    for stage in plan_stages(request, model.info):
+    plan = plan_stages(request, model.info)
+    for stage in plan:
+        assert active.steps_done <= active.steps
         (kind,) = {kind_of(opened) for opened in active.open_calls}
         assert stage == Stage(kind, sum(len(opened.tiles) for opened in active.open_calls))
         for number in range(stage.rows):
             (result,) = runner.run(kind, [active.row(number)])
             active.complete(number, result)
     assert active.picture is not None
+    assert active.steps_done == (active.steps if plan else 0)
 
 
 @settings(max_examples=60, deadline=None)

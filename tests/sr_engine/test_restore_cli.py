@@ -86,6 +86,27 @@ def test_an_old_photo_is_coloured_mended_and_enlarged(source: Path, mask: Path, 
     assert samples(output).shape == (2 * HEIGHT, 2 * WIDTH, 3)
 
 
+def test_means_of_squares_come_back(source: Path, model: str) -> None:
+    output = source.with_name("out.png")
+    code, said = call(
+        source, "-o", output, "--downscale", "average", "--scale", 2, "--seed", 1, "--model", model
+    )
+    assert code == 0, said
+    squares = samples(output).reshape(HEIGHT, 2, WIDTH, 2, 3).mean((1, 3))
+    assert np.abs(squares - samples(source)).max() <= 0.5
+
+
+def test_noise_need_not_come_back(source: Path, model: str) -> None:
+    output = source.with_name("out.png")
+    noise = np.random.default_rng(0).normal(scale=20, size=(HEIGHT, WIDTH, 3))
+    noisy = (samples(source) + noise).clip(0, 255).round().astype(np.uint8)
+    Image.fromarray(noisy).save(source)
+    for words in (("--sigma-y", 0.08), ("--estimate-noise",)):
+        code, said = call(source, "-o", output, *words, "--seed", 1, "--model", model)
+        assert code == 0, said
+        assert np.abs(samples(output) - samples(source)).mean() > 1
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
@@ -95,6 +116,9 @@ def test_an_old_photo_is_coloured_mended_and_enlarged(source: Path, mask: Path, 
         (("--blur-across", 1), "comes beside --blur"),
         (("--colourise", "--scale", 0.5), "scale: must be"),
         (("--mask", "absent.png"), "absent.png"),
+        (("--downscale", "average", "--scale", 1.5), "scale: must be whole"),
+        (("--sigma-y", 2), "sigma-y: must be between"),
+        (("--sigma-y", 0.1, "--estimate-noise"), "estimate-noise: either this or --sigma-y"),
     ],
 )
 def test_calls_that_make_no_sense_are_refused(

@@ -1,5 +1,7 @@
 """Flow identities as properties, and the noise levels against diffusers' own scheduler."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -8,12 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sr_engine.request import UpscaleParams
 from sr_engine.sampling import (
+    SigmaSpacing,
     add_noise,
     guided_velocity,
     noise_from_velocity,
     sigma_schedule,
     take_step,
+    time_travel,
+    travel_back,
     x0_from_velocity,
 )
 
@@ -106,6 +112,15 @@ def test_eight_sigmas_at_shift_three() -> None:
     assert sigma_schedule(8, shift=3.0) == pytest.approx(golden, abs=1e-12)
 
 
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 28, 50])
+def test_sigmas_in_the_spacing_of_diffusers(steps: int, shift: float) -> None:
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(steps)
+    found = sigma_schedule(steps, shift=shift, spacing="diffusers")
+    assert found == pytest.approx(scheduler.sigmas.tolist(), abs=1e-6)
+
+
 def test_diffusers_default_spacing_spends_its_last_step_on_nothing() -> None:
     """The departure from diffusers, and that it is one still."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
@@ -116,9 +131,11 @@ def test_diffusers_default_spacing_spends_its_last_step_on_nothing() -> None:
 
 
 @untimed
-@given(step_counts, shifts, starts)
-def test_sigmas_fall_from_the_start_to_nothing(steps: int, shift: float, start: float) -> None:
-    sigmas = sigma_schedule(steps, shift=shift, start=start)
+@given(step_counts, shifts, starts, st.sampled_from(["linear", "diffusers"]))
+def test_sigmas_fall_from_the_start_to_nothing(
+    steps: int, shift: float, start: float, spacing: SigmaSpacing
+) -> None:
+    sigmas = sigma_schedule(steps, shift=shift, start=start, spacing=spacing)
     assert len(sigmas) == steps + 1
     assert sigmas[0] == pytest.approx(start, rel=1e-12)
     assert sigmas[-1] == 0
@@ -138,3 +155,33 @@ def test_unshifted_sigmas_are_evenly_spaced(steps: int, shift: float, start: flo
     sigmas = np.array(sigma_schedule(steps, shift=shift, start=start))
     times = sigmas / (shift - (shift - 1) * sigmas)
     np.testing.assert_allclose(np.diff(times), -times[0] / steps, rtol=1e-9)
+
+
+@untimed
+@given(levels, levels)
+def test_time_travel_keeps_picture_and_noise_at_their_levels(one: float, other: float) -> None:
+    """Fed the unit vectors of both noises, as a step is above."""
+    sigma, back = sorted((0.99 * one, 0.99 * other))
+    kept, fresh = torch.eye(2, dtype=torch.float64).reshape(2, 2, 1, 1, 1)
+    (x0,) = tensors(0, 1, (1, 1, 1))
+    x = add_noise(x0.expand(2, 1, 1, 1), kept, sigma)
+    rows = travel_back(x, fresh, sigma, back) - (1 - back) * x0
+    assert float(rows.square().sum()) == pytest.approx(back**2, abs=1e-12)
+
+
+def test_a_walk_with_time_travel() -> None:
+    levels = (6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0)
+    assert time_travel(levels, 2, 2) == (6, 5, 4, 6, 5, 4, 3, 2, 4, 3, 2, 1, 0)
+    assert time_travel(levels, 4, 3) == (6, 5, 4, 3, 2, 6, 5, 4, 3, 2, 6, 5, 4, 3, 2, 1, 0)
+
+
+@untimed
+@given(step_counts, st.integers(0, 70), st.integers(1, 5))
+def test_a_walk_takes_the_steps_that_are_said(steps: int, length: int, repeats: int) -> None:
+    walk = time_travel(sigma_schedule(steps, shift=3.0), length, repeats)
+    down = sum(later < level for level, later in pairwise(walk))
+    params = UpscaleParams(num_inference_steps=steps, travel_length=length, travel_repeats=repeats)
+    assert down == params.denoising_steps
+    assert walk.count(0.0) == 1 and walk[-1] == 0
+    if repeats == 1 or not length:
+        assert walk == sigma_schedule(steps, shift=3.0)
