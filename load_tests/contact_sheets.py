@@ -75,13 +75,16 @@ def labelled_row(shown: Mapping[str, Image.Image], *, labels: bool = True) -> Im
     width, height = next(iter(shown.values())).size
     above = LABEL_PX if labels else 0
     row = Image.new("RGB", (len(shown) * (width + GAP_PX) - GAP_PX, height + above), "white")
-    draw = ImageDraw.Draw(row)
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), 14)
     for number, (label, picture) in enumerate(shown.items()):
         left = number * (width + GAP_PX)
         row.paste(picture, (left, above))
         if labels:
-            draw.text((left + 2, LABEL_PX // 2), label, "black", font=font, anchor="lm")
+            # A strip of its own, so that a long label ends where the column does.
+            strip = Image.new("RGB", (width, above), "white")
+            middle = (2, above // 2)
+            ImageDraw.Draw(strip).text(middle, label, "black", font=font, anchor="lm")
+            row.paste(strip, (left, 0))
     return row
 
 

@@ -93,8 +93,11 @@ def plot(found: Mapping[str, Any], path: Path) -> None:
                         linewidth=1,
                         label=f"{picture['name']}, {label}",
                     )
-            axes.set_ylim(0)
             axes.grid(alpha=0.3)
+            if varied == "steps":
+                axes.set_xticks([run["steps"] for run in runs])
+        # The row's axes are one: their upper end is found when all is drawn.
+        row[0].set_ylim(0)
     for axes, name in zip(panels[0], SWEEPS, strict=True):
         axes.set_title(titles[name])
     for axes, name in zip(panels[-1], SWEEPS, strict=True):
