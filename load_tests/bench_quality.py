@@ -47,9 +47,9 @@ def measure(
             records.add(key, found)
             new += 1
             if pictures is not None:
-                name = f"{truth.group}-{truth.name}-x{plan.scale}-{truth.digest}"
-                (pictures / name).mkdir(parents=True, exist_ok=True)
-                Image.fromarray(image).save(pictures / name / f"{method.label}.png")
+                path = bench.picture_path(method, truth, plan.scale, pictures)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(path)
         if new > before:
             means = of_all(method, truths, plan.scale, bench, records) or {}
             psnr_y = sum(one["psnr_y"] for one in means.values()) / len(means)
@@ -106,7 +106,11 @@ def main() -> None:
         help="work files: all are read, the first is written",
     )
     parser.add_argument("--pictures", type=Path, help="folder to keep every new picture in")
-    parser.add_argument("--sheets", type=Path, help="folder for contact sheets of the images, ×4")
+    parser.add_argument(
+        "--sheets",
+        type=Path,
+        help="folder for contact sheets of the images, ×4; made of --pictures where they are there",
+    )
     measurements.add_option(parser)
     args = parser.parse_args()
     if args.threads:
@@ -124,7 +128,8 @@ def main() -> None:
     scales = sorted({*SCALES, *args.scales})
     found = figures(args.images, plans(scales, args.crop_px), bench, records)
     if args.sheets:
-        write_sheets(bench, load_truths(args.images, SCALE), SCALE, args.sheets)
+        truths = load_truths(args.images, SCALE)
+        write_sheets(bench, truths, SCALE, args.sheets, kept=args.pictures)
     if args.save:
         measurements.save("quality", found)
         quality_page.write()

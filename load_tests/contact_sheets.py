@@ -12,7 +12,7 @@ import metrics
 import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
-from quality_methods import BALANCED, BICUBIC, Method
+from quality_methods import methods
 from quality_pictures import Truth, crop, enlarge, load_truths, shrink
 from quality_runs import Bench, Weights
 from scipy.ndimage import uniform_filter
@@ -20,17 +20,11 @@ from skimage import data
 
 from sr_engine.engine import SREngine
 from sr_engine.loading import load_model
-from sr_engine.presets import PRESETS
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 EXAMPLE = IMAGES.parents[1] / "examples" / "coffee.png"
-SHOWN = (
-    BICUBIC,
-    Method("Lanczos", "lanczos"),
-    Method("faithful", params=PRESETS["faithful"]),
-    BALANCED,
-    Method("sharp", params=PRESETS["sharp"]),
-)
+WANTED = ("bicubic", "Lanczos", "faithful, 8 steps", "balanced", "sharp")
+SHOWN = [method for method in methods() if method.label in WANTED]
 COLUMN_PX = 256
 ZOOM = 4
 LABEL_PX = 22
@@ -38,13 +32,24 @@ GAP_PX = 4
 JPEG_QUALITY = 88
 
 
-def write_sheets(bench: Bench, truths: Iterable[Truth], scale: int, folder: Path) -> None:
-    """Upscale every picture by every method shown, and write one JPEG each."""
+def write_sheets(
+    bench: Bench, truths: Iterable[Truth], scale: int, folder: Path, kept: Path | None = None
+) -> None:
+    """Upscale every picture by every method shown, and write one JPEG each.
+
+    Args:
+        kept: the benchmark's pictures, which need not be made again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for truth in truths:
         small = shrink(truth.pixels, scale)
         shown = {"input": enlarge(small, scale, Image.Resampling.NEAREST)}
-        shown |= {method.label: bench.make(method, small, scale)[0] for method in SHOWN}
+        for method in SHOWN:
+            path = bench.picture_path(method, truth, scale, kept) if kept else None
+            if path is not None and path.exists():
+                shown[method.label] = np.asarray(Image.open(path))
+            else:
+                shown[method.label] = bench.make(method, small, scale)[0]
         picture = sheet({**shown, "truth": truth.pixels}, scale)
         picture.save(folder / f"quality-{truth.name}.jpg", quality=JPEG_QUALITY)
 

@@ -1,6 +1,7 @@
 """One method on one picture, and what its result depends on."""
 
 import hashlib
+import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -109,6 +110,12 @@ class Bench:
             on_picture=lambda result: singles.append(result.image),
         )
         return drawn.image, singles
+
+    def picture_path(self, method: Method, truth: Truth, scale: int, folder: Path) -> Path:
+        """Return where a picture is kept; other weights or parameters have another place."""
+        key = json.dumps(self.key(method, truth, scale), sort_keys=True)
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        return folder / f"{truth.group}-{truth.name}-x{scale}" / f"{method.label}-{digest}.png"
 
     def warm_up(self) -> None:
         """Do once what only the first picture takes time for."""

@@ -53,6 +53,23 @@ def test_a_row_without_labels_is_as_high_as_its_pictures() -> None:
     assert labelled_row({"a": picture, "b": picture}, labels=False).height == 8
 
 
+def test_pictures_that_are_kept_are_not_made_again(tmp_path: Path) -> None:
+    model = FakeModel()
+    bench = Bench(SREngine(model), Weights("w", "d"))
+    truth = Truth("set", "noise", textured(40, 60))
+    for method in contact_sheets.SHOWN:
+        path = bench.picture_path(method, truth, 4, tmp_path)
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (128, 96), "red").save(path)
+    write_sheets(bench, [truth], 4, tmp_path, kept=tmp_path)
+    assert not model.calls
+    with Image.open(tmp_path / "quality-noise.jpg") as page:
+        column = 128 + contact_sheets.GAP_PX
+        red, green, _ = page.getpixel((4 * column + 64, contact_sheets.LABEL_PX + 48))
+        assert red > 240
+        assert green < 20
+
+
 def test_every_picture_gets_a_sheet(tmp_path: Path) -> None:
     bench = Bench(SREngine(FakeModel()), Weights("w", "d"))
     truth = Truth("set", "noise", textured(40, 60))
