@@ -3,12 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-import numpy as np
-from jaxtyping import UInt8
 from ray.exceptions import (
     ObjectLostError,
     ObjectStoreFullError,
@@ -20,13 +18,13 @@ from ray.exceptions import (
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.cold_start import ColdStart
+from deployments.handles import Response, UpscalerHandle
 from deployments.kinds import RETRY_AFTER_S
 from deployments.messages import ModelDescription, Order, UpscaleReply
 from deployments.problems import Problem, problem_of
 from deployments.retries import RetryBudget
 from sr_engine.errors import EngineDead, EngineOverloaded, NullscaleError
 from sr_engine.events import Progress
-from sr_engine.request import Value
 
 logger = logging.getLogger(__name__)
 
@@ -35,62 +33,8 @@ DESCRIBE_TIMEOUT_S = 2.0
 KNOWN_TIMEOUT_S = 10.0
 LOST = (RayActorError, ObjectLostError, EngineDead)
 
-T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
 OnEvent = Callable[[Progress], None]
-
-
-class Response(Awaitable[T_co], Protocol[T_co]):
-    """An answer on its way, as Serve's `DeploymentResponse`."""
-
-    def cancel(self) -> None:
-        """Give the call up; the replica's coroutine is cancelled."""
-
-
-class Stream(AsyncIterable[T_co], Protocol[T_co]):
-    """Answers on their way, as Serve's `DeploymentResponseGenerator`."""
-
-    def cancel(self) -> None:
-        """Give the call up; the replica's generator is cancelled."""
-
-
-class PictureMethod(Protocol[T_co]):
-    """`Upscaler.upscale` through a handle, or `Upscaler.events` through a streaming one."""
-
-    def remote(
-        self,
-        image: UInt8[np.ndarray, "h w 3"],
-        params: dict[str, Value],
-        request_id: str,
-        until_s: float,
-    ) -> T_co:
-        """Send a picture to some replica."""
-
-
-class DescribeMethod(Protocol):
-    """`Upscaler.describe` through a handle."""
-
-    def remote(self) -> Response[ModelDescription]:
-        """Ask some replica for its model."""
-
-
-class UpscalerHandle(Protocol):
-    """The part of Serve's `DeploymentHandle` that is used here; tests bring their own."""
-
-    @property
-    def upscale(self) -> PictureMethod[Response[UpscaleReply]]:
-        """Upscale a picture."""
-
-    @property
-    def events(self) -> PictureMethod[Stream[Progress | UpscaleReply]]:
-        """Upscale a picture and tell how it goes; of a streaming handle."""
-
-    @property
-    def describe(self) -> DescribeMethod:
-        """Describe the model."""
-
-    def options(self, *, stream: bool) -> "UpscalerHandle":
-        """A handle to the same replicas, whose methods stream."""
 
 
 class Dispatcher:

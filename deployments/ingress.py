@@ -14,8 +14,9 @@ from deployments.backlog import Backlog
 from deployments.body_budget import BodyBudget
 from deployments.coding import coded
 from deployments.cors import Cors
-from deployments.dispatch import Dispatcher, UpscalerHandle
+from deployments.dispatch import Dispatcher
 from deployments.form_schema import FORM
+from deployments.handles import UpscalerHandle
 from deployments.job_routes import JobRoutes, JobsHandle, prefers_async
 from deployments.kinds import RETRY_AFTER_S
 from deployments.limits import IngressSettings, Limits

@@ -12,8 +12,9 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments import replies
 from deployments.access import Gate
-from deployments.dispatch import Response as Reply
-from deployments.dispatch import Stream, settled
+from deployments.dispatch import settled
+from deployments.handles import Response as Reply
+from deployments.handles import Stream
 from deployments.job_store import Idempotency, JobEvent
 from deployments.kinds import RETRY_AFTER_S
 from deployments.messages import Order

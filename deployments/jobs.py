@@ -6,19 +6,15 @@ go.
 """
 
 import asyncio
-import base64
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from copy import copy
-from datetime import UTC, datetime
-from typing import Any
-
-import numpy as np
-from jaxtyping import UInt8
 
 from deployments import logs
-from deployments.dispatch import Dispatcher, UpscalerHandle
+from deployments.dispatch import Dispatcher
+from deployments.handles import UpscalerHandle
+from deployments.job_reports import status_of, tell
 from deployments.job_store import Idempotency, Job, JobEvent, JobStore
 from deployments.kinds import RETRY_AFTER_S
 from deployments.limits import JobSettings
@@ -30,12 +26,10 @@ from deployments.repeating import repeat
 from deployments.running import running_upscalers
 from deployments.schemas import JobState, JobStatus
 from deployments.workload import Workload
-from sr_engine.encoding import encode_image
-from sr_engine.events import Progress, QueuedEvent, StepEvent
+from sr_engine.events import QueuedEvent
 
 logger = logging.getLogger(__name__)
 
-PREVIEW_QUALITY = 70
 NOT_NOW = frozenset({"overloaded", "not_ready"})
 
 
@@ -92,7 +86,7 @@ class Jobs:
                 left_s = order.until_s - time.time()
                 job.timer = asyncio.get_running_loop().call_later(left_s, self._overdue, job)
                 job.tell("queued", {"position": self._store.waiting().index(job)})
-        return self._status(job), new
+        return status_of(job, self._store), new
 
     async def status(self, job_id: str, owner: str) -> JobStatus:
         """Say how a job stands.
@@ -100,7 +94,7 @@ class Jobs:
         Raises:
             Problem: there is none, or no longer.
         """
-        return self._status(self._store.find(job_id, owner))
+        return status_of(self._store.find(job_id, owner), self._store)
 
     async def cancel(self, job_id: str, owner: str) -> JobStatus:
         """End a job; one that has ended is forgotten with its result.
@@ -115,7 +109,7 @@ class Jobs:
             if job.task is not None:
                 job.task.cancel()
             self._end(job, Problem("job_cancelled", "the job was cancelled"))
-        return self._status(job)
+        return status_of(job, self._store)
 
     async def result(self, job_id: str, owner: str) -> Picture:
         """Return a job's picture.
@@ -195,11 +189,11 @@ class Jobs:
         """
         if await self._dispatcher.cold.asleep():
             eta_s = self._dispatcher.cold.wait_s + order.expected_s
-            _tell(job, QueuedEvent(job.request_id, 0, eta_s))
+            tell(job, QueuedEvent(job.request_id, 0, eta_s))
         while True:
             try:
                 picture = await make_picture(
-                    order, self._dispatcher, job.request_id, lambda event: _tell(job, event)
+                    order, self._dispatcher, job.request_id, lambda event: tell(job, event)
                 )
                 self._load.learn(work_of(order), picture.work_s)
                 self._metrics.pictures.made(order, picture)
@@ -230,41 +224,3 @@ class Jobs:
             problem = details_of(outcome, job.request_id).model_dump(mode="json")
             job.tell("failed", problem)
         self._start_next()
-
-    def _status(self, job: Job) -> JobStatus:
-        expires_s = self._store.expires_s(job)
-        problem = job.outcome if isinstance(job.outcome, Problem) else None
-        return JobStatus(
-            id=job.job_id,
-            status=job.state,
-            seed=job.seed,
-            request_id=job.request_id,
-            created_at=_time(job.created_s),
-            started_at=None if job.started_s is None else _time(job.started_s),
-            ended_at=None if job.ended_s is None else _time(job.ended_s),
-            expires_at=None if expires_s is None else _time(expires_s),
-            problem=None if problem is None else details_of(problem, job.request_id),
-            result_url=f"/v1/jobs/{job.job_id}/result",
-            events_url=f"/v1/jobs/{job.job_id}/events",
-        )
-
-
-def _tell(job: Job, event: Progress) -> None:
-    if isinstance(event, QueuedEvent):
-        job.tell("queued", {"position": event.position, "eta_s": round(event.eta_s, 3)})
-    elif isinstance(event, StepEvent):
-        step = {"step": event.step, "of": event.of, "eta_s": round(event.eta_s, 3)}
-        job.tell("step", step)
-        if event.preview is not None:
-            job.tell("preview", _preview(event.preview))
-
-
-def _preview(samples: UInt8[np.ndarray, "h w 3"]) -> dict[str, Any]:
-    height, width, _ = samples.shape
-    encoded = encode_image(samples, "jpeg", PREVIEW_QUALITY)
-    image = base64.b64encode(encoded).decode("ascii")
-    return {"image": image, "media_type": "image/jpeg", "width": width, "height": height}
-
-
-def _time(unix_s: float) -> datetime:
-    return datetime.fromtimestamp(unix_s, UTC)

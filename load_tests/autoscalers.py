@@ -11,7 +11,7 @@ from ray.serve import autoscaling_policy as serve_policy
 from ray.serve._private.common import DeploymentID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from deployments.autoscaling import Load, Memory, Settings, decide
+from deployments.sizing import Load, Memory, Settings, decide
 from deployments.workload import Arrivals, beyond_chance
 from sr_engine.traffic import Arrival, FleetState
 

@@ -30,7 +30,7 @@ from autoscalers import Bounds, ByWork, ServesOwn
 from traces import TRACES, Trace, burst, steady
 
 from deployments.autoscaling import ByWork as Policy
-from deployments.autoscaling import Settings
+from deployments.sizing import Settings
 from sr_engine.fleet import Fleet, run_fleet
 from sr_engine.traffic import Report
 from sr_engine.virtual_replica import ReplicaSettings

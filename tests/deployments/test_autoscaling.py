@@ -18,7 +18,8 @@ from ray.serve._private.common import DeploymentID, TimeStampedValue
 from ray.serve.autoscaling_policy import _apply_app_level_autoscaling_config
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from deployments.autoscaling import ByWork, Decision, Load, Memory, Settings, decide, load_of
+from deployments.autoscaling import ByWork, load_of
+from deployments.sizing import Decision, Load, Memory, Settings, decide
 from deployments.workload import SURELY, WINDOWS_S, Workload, told_as
 
 ROOT = Path(__file__).parents[2]
