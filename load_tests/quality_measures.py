@@ -31,7 +31,7 @@ COLUMNS = (
     Column("chroma_ratio", "chroma", 2),
     Column("consistency_db", "back, dB", 1),
     Column("exact_share", "exact", 4),
-    Column("seconds", "s", 1),
+    Column("seconds", "s", 2),
 )
 
 

@@ -9,6 +9,7 @@ import measurements
 import numpy as np
 import pytest
 import quality_page
+import quality_tables
 from bench_quality import measure, summary
 from fakes import FakeModel
 from PIL import Image
@@ -119,7 +120,7 @@ def test_only_what_was_measured_is_on_the_page(kept: dict[str, Any]) -> None:
 def test_another_figure_makes_another_page(kept: dict[str, Any]) -> None:
     other = copy.deepcopy(kept)
     table = other["figures"]["tables"]["methods"][2]
-    quality_page.labelled(table)["sharp"]["means"]["psnr_y"] = 12.345
+    quality_tables.labelled(table)["sharp"]["means"]["psnr_y"] = 12.345
     assert "| sharp | 12.35 |" in quality_page.render(other)
 
 
@@ -156,7 +157,7 @@ def test_projections_are_compared_at_one_time() -> None:
         {"params": {"projection": name}, "means": {"psnr_y": p, "ssimulacra2": q, "seconds": s}}
         for name, s, p, q in (("a", 1.0, 20.0, 4.0), ("a", 3.0, 24.0, 8.0), ("b", 3.0, 30.0, 9.0))
     ]
-    found = quality_page.at_time({"rows": rows}, 2.0)
+    found = quality_tables.at_time({"rows": rows}, 2.0)
     assert found == {"a": ["22.00", "6.00"], "b": ["–", "–"]}
 
 
@@ -180,11 +181,11 @@ def test_what_is_known_is_not_measured_again(bench: Bench, images: Path, tmp_pat
 
 def test_rows_that_are_the_default_say_so(kept: dict[str, Any]) -> None:
     (table,) = kept["figures"]["tables"]["defaults"]
-    rows = quality_page.labelled(table)
+    rows = quality_tables.labelled(table)
     assert rows[changed({"projection": "pixel"}).label]["is_default"]
     assert not rows[changed({"projection": "latent"}).label]["is_default"]
     assert not rows["balanced"]["is_default"]
-    assert "projection=pixel (the default)" in quality_page.changes(table)
+    assert "projection=pixel (the default)" in quality_tables.changes(table)
 
 
 def test_long_tables_are_of_small_squares_unless_told_otherwise() -> None:
