@@ -2,8 +2,8 @@
 
 from typing import Any, get_args
 
-from sr_engine.encoding import JPEG_QUALITY
-from sr_engine.image_io import OutputFormat
+from sr_engine.imaging.encoding import JPEG_QUALITY
+from sr_engine.imaging.image_io import OutputFormat
 from sr_engine.presets import Preset
 from sr_engine.request import (
     CHOICES,

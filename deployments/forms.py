@@ -20,7 +20,7 @@ from deployments.limits import Limits
 from deployments.messages import ModelDescription
 from deployments.problems import Problem, invalid_fields
 from sr_engine.errors import InvalidParameter, PromptUnsupported
-from sr_engine.image_io import OutputFormat
+from sr_engine.imaging.image_io import OutputFormat
 from sr_engine.presets import Preset, preset_params
 from sr_engine.request import UpscaleParams, Value
 

@@ -29,7 +29,7 @@ from deployments.schemas import Model, ModelList, Status
 from deployments.settings import Settings
 from deployments.static_page import StaticPage
 from sr_engine.errors import InvalidImage
-from sr_engine.image_io import decode_image
+from sr_engine.imaging.image_io import decode_image
 from sr_engine.presets import PRESETS
 from sr_engine.request import MAX_SEED
 

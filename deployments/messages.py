@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sr_engine.image_io import OutputFormat, SourceImage
+from sr_engine.imaging.image_io import OutputFormat, SourceImage
 from sr_engine.request import UpscaleParams
 
 

@@ -11,8 +11,8 @@ from deployments.messages import Order, UpscaleReply
 from deployments.problems import Problem
 from deployments.schemas import TimingsMs
 from deployments.workload import work_units
-from sr_engine.alpha import add_alpha
-from sr_engine.encoding import encode_image, measure_consistency
+from sr_engine.imaging.alpha import add_alpha
+from sr_engine.imaging.encoding import encode_image, measure_consistency
 from sr_engine.operators import output_side
 from sr_engine.request import Consistency
 

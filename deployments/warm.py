@@ -13,14 +13,14 @@ from deployments.upscaler import UpscalerArgs
 from deployments.workload import work_units
 from sr_engine.active import ActiveRequest
 from sr_engine.checkpoint import one_line
-from sr_engine.devices import PREFIX
 from sr_engine.engine import SREngine
 from sr_engine.errors import ModelLoadError, NullscaleError
 from sr_engine.jobs import Begin
 from sr_engine.metrics import Metrics
 from sr_engine.plan import VAE_TILE_PX
 from sr_engine.runner import Model
-from sr_engine.simulated import SimulatedModel, SimulatedRequest
+from sr_engine.simulation.devices import PREFIX
+from sr_engine.simulation.simulated import SimulatedModel, SimulatedRequest
 
 logger = logging.getLogger(__name__)
 

@@ -31,9 +31,9 @@ from traces import TRACES, Trace, burst, steady
 
 from deployments.autoscaling import ByWork as Policy
 from deployments.sizing import Settings
-from sr_engine.fleet import Fleet, run_fleet
-from sr_engine.traffic import Report
-from sr_engine.virtual_replica import ReplicaSettings
+from sr_engine.simulation.fleet import Fleet, run_fleet
+from sr_engine.simulation.traffic import Report
+from sr_engine.simulation.virtual_replica import ReplicaSettings
 
 DEVICE = replace(sim.DEVICE, slow=2.0)
 """Half an H100: batches last twice as long, and a run half as long."""

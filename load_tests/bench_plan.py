@@ -4,8 +4,8 @@
 
 First clients that keep every worker busy, for the pictures a second at most; then requests at
 random times (Poisson, open loop) at a share of that, for the response times. The prediction is made
-before, from `sr_engine.capacity`, with other random arrivals than those that are sent, ten loads of
-them for a steady 95th percentile. The last line is a JSON object:
+before, from `sr_engine.simulation.capacity`, with other random arrivals than those that are sent,
+ten loads of them for a steady 95th percentile. The last line is a JSON object:
 
 throughput_error    pictures a second at saturation, predicted over measured, less 1
 p95_error           the same of the 95th percentile at that load; p50_error of the median
@@ -29,10 +29,10 @@ from closed_loop import Answer, keep_busy
 from cluster import configured, deployment_of, running
 from open_loop import Record, drive
 
-from sr_engine.capacity import Prediction, Service, Size, busy_s_each, load_of, predict
-from sr_engine.devices import PREFIX, find_device
 from sr_engine.request import UpscaleParams
-from sr_engine.traffic import Arrival
+from sr_engine.simulation.capacity import Prediction, Service, Size, busy_s_each, load_of, predict
+from sr_engine.simulation.devices import PREFIX, find_device
+from sr_engine.simulation.traffic import Arrival
 
 STEPS = 8
 KINDS = (

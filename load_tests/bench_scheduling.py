@@ -21,7 +21,7 @@ from tables import markdown
 from sr_engine.costs import Costs
 from sr_engine.entry import Entry
 from sr_engine.scheduler import Lead, Scheduler, least_work_first
-from sr_engine.traffic import Arrival, Outcome
+from sr_engine.simulation.traffic import Arrival, Outcome
 from sr_engine.work import Kind, Phase, Plan
 
 SHORT, LONG = sim.tiled(1, 4), sim.tiled(16, 28)

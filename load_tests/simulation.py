@@ -7,11 +7,11 @@ seconds. Only the scheduler and its cost model are the product's own.
 import random
 from collections.abc import Iterator, Sequence
 
-from sr_engine.devices import DEVICES
-from sr_engine.fleet import Fleet, run_fleet
 from sr_engine.scheduler import Lead, least_work_first
-from sr_engine.traffic import Arrival, Outcome
-from sr_engine.virtual_replica import ReplicaSettings
+from sr_engine.simulation.devices import DEVICES
+from sr_engine.simulation.fleet import Fleet, run_fleet
+from sr_engine.simulation.traffic import Arrival, Outcome
+from sr_engine.simulation.virtual_replica import ReplicaSettings
 from sr_engine.work import Kind, Phase, Plan, Stage
 
 DEVICE = DEVICES["sd3.5-medium-h100"]

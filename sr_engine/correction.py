@@ -13,8 +13,6 @@ from sr_engine.network_calls import Decode, Encode, Sampler
 from sr_engine.operators import Canvas, LinearOperator, project
 from sr_engine.request import UpscaleParams
 
-Weight = Tensor | float
-
 
 @dataclass(slots=True)
 class Measurement:
@@ -57,18 +55,17 @@ class Measurement:
         return x0 + projected - unprojected
 
     def noise_in_latents(self, probe: Float[Tensor, "*b c h w"]) -> Sampler:
-        """Measure κ [*b, 1, 1, 1], the deviation that noise σ_y of ``y`` gives to latents.
+        """Measure ``‖g(A†(y + σ_y n)) − g(A†y)‖`` for a ``probe`` n of unit noise.
 
-        The autoencoder is far from linear there, so that it is measured: as the deviation of
-        ``g(A†(y + σ_y n)) − g(A†y)`` for a ``probe`` n of unit noise.
+        The autoencoder is far from linear there, so that it is measured. Of several rows it is the
+        largest.
         """
         noisy = self.pinv_y + self.operator.pinv(self.params.sigma_y * probe)
         clean_latents, noisy_latents = yield (
             Encode(self.canvas.extend(self.pinv_y), self.params.draft),
             Encode(self.canvas.extend(noisy), self.params.draft),
         )
-        difference = noisy_latents - clean_latents
-        return difference.std((-3, -2, -1), correction=0, keepdim=True)
+        return (noisy_latents - clean_latents).square().sum((-3, -2, -1)).sqrt().max()
 
     def _correct_latents(self, x0: Tensor) -> Sampler:
         """``g(A†y) + λ (x0 − g(A†A g'(x0)))``: the seed repository's Eq. 2."""
@@ -80,17 +77,3 @@ class Measurement:
         seen = self.operator.pinv(self.operator.A(self.canvas.crop(pixels)))
         (range_latents,) = yield (Encode(self.canvas.extend(seen), draft),)
         return self.pinv_latents + self.params.guidance_strength * (x0 - range_latents)
-
-
-def tolerate_noise(kappa: Tensor | None, sigma: float) -> tuple[Weight, Weight]:
-    """Return how much of a correction to take on the way to level ``sigma``, and of the noise.
-
-    A corrected estimate carries the measurement's noise, κ of it in the latents. It is taken whole
-    as long as the level has room for it, `λ = min(1, σ / ((1−σ) κ))`, and as much less noise is
-    added, so that the sum is what the level means (DDNM+, Eqs. 18 and 19, where the path is the
-    straight one). Without noise both are 1.
-    """
-    if kappa is None or sigma == 0:
-        return 1.0, 1.0
-    carried = (1 - sigma) * kappa / sigma
-    return 1 / carried.clamp(min=1), (1 - carried.clamp(max=1) ** 2).sqrt()

@@ -8,21 +8,23 @@ Source: Wang, Yu & Zhang, "Zero-Shot Image Restoration Using Denoising Diffusion
 arXiv 2212.00490; ``A†y + (I − A†A) x0`` is its Eq. 13.
 """
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sr_engine.correction import Measurement, tolerate_noise
+from sr_engine.correction import Measurement
 from sr_engine.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
 from sr_engine.operators import Canvas, LinearOperator
 from sr_engine.request import UpscaleParams
 from sr_engine.sampling import (
     add_noise,
+    end_above,
     guided_velocity,
     noise_from_velocity,
+    noise_to_add,
     take_step,
     travel_back,
     x0_from_velocity,
@@ -58,18 +60,21 @@ def restore(
     """
     measured = Measurement(operator, canvas, operator.pinv(y), params)
     x = draw_noise()
-    kappa: Tensor | None = None
+    carried = 0.0
+    projecting = iter(projecting_steps(sigmas, params))
     if params.tolerant:
         assert probe is not None
-        kappa = yield from measured.noise_in_latents(probe)
+        norm = float((yield from measured.noise_in_latents(probe)))
+        latents, known = (math.prod(each.shape[-3:]) for each in (x, probe))
+        kappa = norm / math.sqrt(min(latents, known))
+        sigmas = end_above(sigmas, kappa / (1 + kappa))
+        carried = norm / math.sqrt(latents)
     if params.strength < 1:
         # Not from A†y alone, whose outermost pixels are far from any photograph's.
         guess = operator.interpolate(y)
         guess = guess + operator.pinv(y - operator.A(guess))
         (start,) = yield (Encode(canvas.extend(guess)),)
-        _, kept = tolerate_noise(kappa, sigmas[0])
-        x = add_noise(start, kept * x, sigmas[0])
-    projecting = iter(projecting_steps(sigmas, params))
+        x = add_noise(start, noise_to_add(sigmas[0], carried) * x, sigmas[0])
     x0 = x
     for sigma, sigma_next in pairwise(sigmas):
         if sigma_next > sigma:
@@ -79,13 +84,13 @@ def restore(
         x0 = x0_from_velocity(x, velocity, sigma)
         noise = noise_from_velocity(x, velocity, sigma)
         projects = next(projecting)
-        weight, kept = tolerate_noise(kappa if projects else None, sigma_next)
         if projects:
-            x0 = torch.lerp(x0, (yield from measured.correct(x0)), weight)
+            x0 = yield from measured.correct(x0)
         if sigma_next == 0:
             break
         if params.rederive:
             noise = (x - (1 - sigma) * x0) / sigma
+        kept = noise_to_add(sigma_next, carried if projects else 0.0)
         x = take_step(x0, kept * noise, kept * draw_noise(), sigma_next, params.eta)
 
     (pixels,) = yield (Decode(x0),)
@@ -97,7 +102,7 @@ def projecting_steps(sigmas: tuple[float, ...], params: UpscaleParams) -> tuple[
 
     The last does only where the picture ends in latents.
     """
-    levels = [sigma for sigma, sigma_next in pairwise(sigmas) if sigma_next < sigma]
+    levels = [sigma for sigma, sigma_next in pairwise(sigmas) if sigma_next <= sigma]
     last = len(levels) - 1
     in_latents = params.ending == "latents" and not params.sigma_y
     return tuple(

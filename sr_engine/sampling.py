@@ -4,6 +4,7 @@ Notation of SD3 (Esser et al., 2024, arXiv 2403.03206): ``x_σ = (1−σ)·x0 + 
 ``v = ε − x0``; σ runs from 1 (noise) to 0 (picture).
 """
 
+import math
 from typing import Literal
 
 from jaxtyping import Float
@@ -114,6 +115,28 @@ def time_travel(sigmas: tuple[float, ...], length: int, repeats: int) -> tuple[f
         if length and step % length == 0 and step < last:
             walk += sigmas[step - length : step + 1] * (repeats - 1)
     return tuple(walk)
+
+
+def noise_to_add(sigma: float, carried: float) -> float:
+    """Return the share of a level's noise that is still to be added to an estimate.
+
+    One that carries noise of deviation ``carried`` of its own brings ``(1−σ)`` of it along; both
+    together make the level (DDNM, Eq. 19).
+    """
+    brought = min(1.0, (1 - sigma) * carried / sigma)
+    return math.sqrt(1 - brought**2)
+
+
+def end_above(sigmas: tuple[float, ...], floor: float) -> tuple[float, ...]:
+    """Return a walk drawn together so that no level but the last, 0, is below ``floor``."""
+    levels = sigmas[:-1]
+    low, high = min(levels), max(levels)
+    if low >= floor:
+        return sigmas
+    # A walk that begins below keeps its order, within a thousandth.
+    spread = max(high - floor, min(1e-3, 1 - floor))
+    stretch = spread / (high - low) if high > low else 0.0
+    return (*(floor + (sigma - low) * stretch for sigma in levels), 0.0)
 
 
 def _shifted(time: float, shift: float) -> float:

@@ -4,23 +4,25 @@ It runs in float64 here. With an affine autoencoder the whole loop is affine in 
 unit vectors as noise yield the map itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import chain, repeat
+from itertools import chain, pairwise, repeat
 
 import numpy as np
 import torch
 from dense_operator import DenseOperator
-from gaussian import Affine, Array, Map, Moments, Problem, Settings, x0_prediction
+from gaussian import Affine, Array, Map, Moments, Problem, x0_prediction
+from gaussian_ddnm import Settings
 from torch import Tensor
 
 from sr_engine.ddnm import drive, restore
 from sr_engine.network_calls import Decode, Denoise, NetworkCall
-from sr_engine.operators import Canvas
+from sr_engine.operators import Canvas, LinearOperator
 from sr_engine.request import UpscaleParams
 from sr_engine.sampling import sigma_schedule
 
 SHIFT = 3.0
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +37,48 @@ class Quadratic:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A problem and the shapes that its flat vectors have as images."""
+    """A problem, its operator, and the shapes that its flat vectors have as images."""
 
     problem: Problem
-    latent_shape: tuple[int, int, int]
-    picture_size: tuple[int, int]
+    operator: LinearOperator
     canvas: Canvas
-    measurement_size: tuple[int, int]
+    latent_shape: Shape
+    pixel_shape: Shape
+    measurement_shape: Shape
 
 
 def case(
     autoencoder: str, *, picture_size: tuple[int, int] = (4, 6), prior: Moments | None = None
 ) -> Case:
     """Build a small problem; a picture smaller than 4 × 6 lies on a canvas of that size."""
+    H, W = picture_size
+    A = np.random.default_rng(1).normal(size=(6, H * W)) / np.sqrt(H * W)
+    operator = DenseOperator(A, picture_size, (2, 3))
+    pinv = np.linalg.pinv(A)
+    return case_of(
+        operator, A=A, pinv=pinv, interpolation=pinv, autoencoder=autoencoder, prior=prior
+    )
+
+
+def case_of(
+    operator: LinearOperator,
+    *,
+    A: Array,
+    pinv: Array,
+    interpolation: Array,
+    autoencoder: str,
+    channels: int = 1,
+    prior: Moments | None = None,
+) -> Case:
+    """Build a problem around an operator whose matrices are known."""
     rng = np.random.default_rng(20221200490)
-    canvas = Canvas(picture_size, 2)
-    (H, W), (h, w), (Hc, Wc) = picture_size, (2, 3), canvas.size
-    pixels = Hc * Wc
-    latent_shape = (2, 2, 3) if autoencoder == "lossy" else (1, Hc, Wc)
+    (H, W), canvas = operator.image_size, Canvas(operator.image_size, 2)
+    Hc, Wc = canvas.size
+    pixels = channels * Hc * Wc
+    latent_shape = (
+        (channels, Hc, Wc) if autoencoder != "lossy" else (2 * channels, Hc // 2, Wc // 2)
+    )
     latents = int(np.prod(latent_shape))
-    A, y = rng.normal(size=(h * w, H * W)) / np.sqrt(H * W), rng.normal(size=h * w)
     decode: Map
     encode: Map
     if autoencoder == "identity":
@@ -68,18 +92,30 @@ def case(
         decode, encode = Quadratic(0.3), Quadratic(-0.3)
     if prior is None:
         prior = Moments(0.5 * rng.normal(size=latents), random_covariance(rng, latents))
+    on_canvas = np.eye(pixels).reshape(channels, Hc, Wc, pixels)
+    picture = np.eye(channels * H * W).reshape(channels, H, W, -1)
+    border = ((0, 0), (0, Hc - H), (0, Wc - W), (0, 0))
     problem = Problem(
         prior=prior,
         decode=decode,
         encode=encode,
         A=A,
-        y=y,
-        crop=np.eye(pixels).reshape(Hc, Wc, pixels)[:H, :W].reshape(H * W, pixels),
-        extend=np.pad(
-            np.eye(H * W).reshape(H, W, H * W), ((0, Hc - H), (0, Wc - W), (0, 0)), "reflect"
-        ).reshape(pixels, H * W),
+        pinv=pinv,
+        interpolation=interpolation,
+        y=rng.normal(size=len(A)),
+        probe=rng.normal(size=len(A)),
+        crop=on_canvas[:, :H, :W].reshape(-1, pixels),
+        extend=np.pad(picture, border, "reflect").reshape(pixels, -1),
     )
-    return Case(problem, latent_shape, picture_size, canvas, (h, w))
+    measured = (-1, *operator.measurement_size)
+    return Case(
+        problem,
+        operator,
+        canvas,
+        latent_shape,
+        (channels, Hc, Wc),
+        problem.y.reshape(measured).shape,
+    )
 
 
 def random_covariance(rng: np.random.Generator, size: int) -> Array:
@@ -89,7 +125,7 @@ def random_covariance(rng: np.random.Generator, size: int) -> Array:
 
 def sample(of: Case, settings: Settings, noises: Iterator[Array]) -> Array:
     """Run the sampler under test; one picture a row, from rows of ``noises``."""
-    problem, canvas = of.problem, of.canvas
+    problem = of.problem
     rows = [next(noises)]
     count = len(rows[0])
 
@@ -104,15 +140,17 @@ def sample(of: Case, settings: Settings, noises: Iterator[Array]) -> Array:
             return torch.from_numpy(velocity).unflatten(-1, of.latent_shape)
         if isinstance(call, Decode):
             pixels = problem.decode(call.latents.flatten(1).numpy())
-            return torch.from_numpy(pixels).unflatten(-1, (1, *canvas.size))
+            return torch.from_numpy(pixels).unflatten(-1, of.pixel_shape)
         latents = problem.encode(call.pixels.flatten(1).numpy())
         return torch.from_numpy(latents).unflatten(-1, of.latent_shape)
 
-    y = torch.from_numpy(problem.y).reshape(1, 1, *of.measurement_size)
+    def measured(row: Array) -> Tensor:
+        return torch.from_numpy(row).reshape(of.measurement_shape).expand(count, -1, -1, -1)
+
     sampler = restore(
-        y.expand(count, -1, -1, -1),
-        operator=DenseOperator(problem.A, of.picture_size, of.measurement_size),
-        canvas=canvas,
+        measured(problem.y),
+        operator=of.operator,
+        canvas=of.canvas,
         sigmas=settings.sigmas,
         draw_noise=draw_noise,
         params=UpscaleParams(
@@ -120,28 +158,38 @@ def sample(of: Case, settings: Settings, noises: Iterator[Array]) -> Array:
             guidance_strength=settings.guidance_strength,
             eta=settings.eta,
             rederive=settings.rederive,
+            ending=settings.ending,
+            sigma_y=settings.sigma_y,
+            projection_every=settings.projection_every,
+            projection_above=settings.projection_above,
             strength=settings.sigmas[0],
         ),
+        probe=measured(problem.probe),
     )
     return drive(sampler, answer).flatten(1).numpy()
 
 
-def extract(of: Case, settings: Settings) -> Moments:
-    """Return the exact moments of the sampler's result: its offset and its map of the noise."""
+Sampled = Callable[[Case, Settings, Iterator[Array]], Array]
+
+
+def extract(of: Case, settings: Settings, sampler: Sampled = sample) -> Moments:
+    """Return the exact moments of a sampler's result: its offset and its map of the noise."""
     size = len(of.problem.prior.mean)
-    # One draw for the start and one for every step but the last; without η the first alone counts.
-    draws = len(settings.sigmas) - 1 if settings.eta else 1
+    jumps = any(later > sigma for sigma, later in pairwise(settings.sigmas))
+    # One draw for the start and one for every step but the last or jump back; without either jumps
+    # or η the first alone counts.
+    draws = len(settings.sigmas) - 1 if settings.eta or jumps else 1
     basis = np.eye(draws * size).reshape(draws * size, draws, size)
     blocks = np.concatenate([np.zeros((1, draws, size)), basis])
     unused = np.zeros((len(blocks), size))
-    pictures = sample(of, settings, chain(np.moveaxis(blocks, 1, 0), repeat(unused)))
+    pictures = sampler(of, settings, chain(np.moveaxis(blocks, 1, 0), repeat(unused)))
     factor = (pictures[1:] - pictures[0]).T
     return Moments(pictures[0], factor @ factor.T)
 
 
-def assert_same(found: Moments, known: Moments) -> None:
-    np.testing.assert_allclose(found.mean, known.mean, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(found.covariance, known.covariance, rtol=1e-9, atol=1e-9)
+def assert_same(found: Moments, known: Moments, tolerance: float = 1e-9) -> None:
+    np.testing.assert_allclose(found.mean, known.mean, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(found.covariance, known.covariance, rtol=tolerance, atol=tolerance)
 
 
 def settings_of(
@@ -152,13 +200,18 @@ def settings_of(
     guidance_strength: float = 1.0,
     rederive: bool = False,
     start: float = 1.0,
+    spacing: str = "linear",
+    ending: str = "pixels",
+    sigma_y: float = 0.0,
 ) -> Settings:
     return Settings(
-        sigmas=sigma_schedule(steps, shift=SHIFT, start=start),
+        sigmas=sigma_schedule(steps, shift=SHIFT, start=start, spacing=spacing),
         projection=projection,
         guidance_strength=guidance_strength,
         eta=eta,
         rederive=rederive,
+        ending=ending,
+        sigma_y=sigma_y,
     )
 
 

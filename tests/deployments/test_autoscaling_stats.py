@@ -17,7 +17,7 @@ from deployments.pictures import work_of
 from deployments.upscaler import Upscaler
 from deployments.workload import WINDOWS_S, told_as
 from sr_engine.errors import EngineError
-from sr_engine.image_io import SourceImage
+from sr_engine.imaging.image_io import SourceImage
 from sr_engine.request import UpscaleParams
 
 UNITS = 4 * 8 * 4 * 6 / 1e6 * 5

@@ -15,7 +15,7 @@ from deployments.dispatch import Dispatcher
 from deployments.messages import Order
 from deployments.pictures import make_picture
 from deployments.problems import Problem
-from sr_engine.image_io import SourceImage
+from sr_engine.imaging.image_io import SourceImage
 from sr_engine.request import UpscaleParams
 
 

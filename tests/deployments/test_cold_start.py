@@ -15,7 +15,7 @@ from deployments.dispatch import Dispatcher
 from deployments.limits import IngressSettings
 from deployments.messages import Order
 from deployments.metrics import HttpMetrics
-from sr_engine.image_io import SourceImage
+from sr_engine.imaging.image_io import SourceImage
 from sr_engine.metrics import PrometheusRecorder
 from sr_engine.request import UpscaleParams
 

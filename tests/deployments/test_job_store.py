@@ -11,7 +11,7 @@ from deployments.messages import Order
 from deployments.pictures import Picture
 from deployments.problems import Problem
 from deployments.schemas import JobState, TimingsMs
-from sr_engine.image_io import SourceImage
+from sr_engine.imaging.image_io import SourceImage
 from sr_engine.request import Consistency, UpscaleParams
 
 

@@ -25,7 +25,7 @@ from deployments.messages import Order
 from deployments.problems import Problem
 from deployments.schemas import JobStatus
 from sr_engine.errors import EngineError
-from sr_engine.image_io import SourceImage
+from sr_engine.imaging.image_io import SourceImage
 from sr_engine.request import UpscaleParams
 
 ASYNC = {"Prefer": "respond-async"}

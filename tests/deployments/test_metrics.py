@@ -11,7 +11,7 @@ from deployments.metrics import HttpMetrics, JobMetrics
 from deployments.pictures import Picture, promise_of
 from deployments.replica_metrics import ReplicaMetrics
 from deployments.schemas import TimingsMs
-from sr_engine.image_io import SourceImage
+from sr_engine.imaging.image_io import SourceImage
 from sr_engine.metrics import PrometheusRecorder
 from sr_engine.request import Consistency, UpscaleParams
 

@@ -5,8 +5,18 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from gaussian import Array, Moments, posterior, recursion, wasserstein
-from gaussian_sampling import Case, assert_same, case, extract, random_covariance, settings_of
+from dense_operator import DenseOperator
+from gaussian import Array, Moments, posterior, typical_measurements, wasserstein
+from gaussian_ddnm import Settings, recursion
+from gaussian_sampling import (
+    Case,
+    assert_same,
+    case,
+    case_of,
+    extract,
+    random_covariance,
+    settings_of,
+)
 
 LOSSLESS = case("identity")
 
@@ -77,3 +87,57 @@ def test_the_posterior_is_not_reached_otherwise(changed: dict[str, float]) -> No
     of = case_with(np.eye(24))
     settings = replace(settings_of(2000, "pixel", 0.0), **changed)
     assert wasserstein(recursion(of.problem, settings), posterior(of.problem)) > 0.5
+
+
+def all_measured() -> Case:
+    """A case in which every pixel is measured, and the probe's root mean square is 1."""
+    same = np.eye(24)
+    of = case_of(
+        DenseOperator(same, (4, 6), (4, 6)),
+        A=same,
+        pinv=same,
+        interpolation=same,
+        autoencoder="identity",
+    )
+    probe = of.problem.probe / np.sqrt(np.mean(of.problem.probe**2))
+    return replace(of, problem=replace(of.problem, probe=probe))
+
+
+@pytest.mark.parametrize("levels", [(), (1.0, 0.9, 0.6), (0.9,), (0.9, 0.6, 0.9, 0.6)])
+@pytest.mark.parametrize("eta", [0.0, 0.85, 1.0])
+def test_noise_alone_is_taken_away_as_the_posteriors_mean_has_it(
+    eta: float, levels: tuple[float, ...]
+) -> None:
+    """Down to the noise's own level, κ/(1+κ), the sampler is exact: `(1−σ) y` is `x_σ` there.
+
+    And `E[x0 | x_σ]`, the last step, is then the posterior's mean, whatever the prior.
+    """
+    of, sigma_y = all_measured(), 0.4
+    of_noise = sigma_y / (1 + sigma_y)
+    settings = Settings(sigmas=(*levels, of_noise, 0.0), eta=eta, sigma_y=sigma_y)
+    known = posterior(of.problem, sigma_y)
+    for found in (extract(of, settings), recursion(of.problem, settings)):
+        assert_same(found, Moments(known.mean, np.zeros_like(known.covariance)), 1e-7)
+
+
+@pytest.mark.parametrize(("sigma_y", "steps"), [(0.3, 8), (0.6, 8), (1.0, 8), (0.3, 28)])
+def test_allowing_for_noise_comes_nearer_to_the_posterior(sigma_y: float, steps: int) -> None:
+    problem = all_measured().problem
+    problem = replace(problem, y=typical_measurements(problem, sigma_y))
+    ignored = settings_of(steps, "pixel", 0.85)
+    distances = [
+        wasserstein(recursion(problem, settings), posterior(problem, sigma_y))
+        for settings in (ignored, replace(ignored, sigma_y=sigma_y))
+    ]
+    assert distances[1] < 0.97 * distances[0], distances
+
+
+def test_typical_measurements_have_the_moments_of_all() -> None:
+    problem, sigma_y = LOSSLESS.problem, 0.3
+    rows = typical_measurements(problem, sigma_y)
+    rng = np.random.default_rng(10)
+    prior = problem.prior
+    pictures = rng.multivariate_normal(prior.mean, prior.covariance, 200_000)
+    drawn = pictures @ problem.A.T + sigma_y * rng.normal(size=(len(pictures), len(problem.A)))
+    np.testing.assert_allclose(rows.mean(0), drawn.mean(0), atol=0.02)
+    np.testing.assert_allclose(np.cov(rows.T, bias=True), np.cov(drawn.T), atol=0.02)

@@ -1,11 +1,12 @@
 """The sampler against a prior whose result is known exactly, at any number of steps."""
 
 from dataclasses import replace
-from itertools import islice, product
+from itertools import cycle, islice, product
 
 import numpy as np
 import pytest
-from gaussian import Array, Moments, recursion, simulate, wasserstein
+from gaussian import Array, Moments, wasserstein
+from gaussian_ddnm import recursion, simulate
 from gaussian_sampling import assert_same, case, extract, sample, settings_of, unit_noise
 from scipy.stats import chi2, norm
 
@@ -14,6 +15,13 @@ from sr_engine.sampling import sigma_schedule
 PROJECTIONS = ("none", "latent", "pixel", "residual")
 STEPS = (1, 2, 4, 8, 28)
 ETAS = (0.0, 0.5, 0.85, 1.0)
+ENDINGS = ("pixels", "latents")
+SPACINGS = ("linear", "diffusers")
+# κ is below what every level bears, or above what the lower ones do.
+NOISES = (0.0, 0.05, 0.3, 0.9)
+# Six steps' levels in the order of a walk: straight on; back by two, twice; to the start, and some
+# of them again at once.
+TRAVELS = (range(7), (0, 1, 2, 0, 1, 2, 3, 4, 2, 3, 4, 5, 6), (0, 1, 1, 3, 0, 1, 2, 3, 4, 5, 5, 6))
 FALSE_ALARM = 1e-4  # share of seeds at which one statistical check would fail on correct code
 
 
@@ -32,6 +40,39 @@ def test_moments_are_those_of_the_recursion(name: str, projection: str) -> None:
     for steps, eta, (lam, start, rederive) in product(STEPS, ETAS, variants):
         settings = settings_of(
             steps, projection, eta, guidance_strength=lam, rederive=rederive, start=start
+        )
+        assert_same(extract(of, settings), recursion(of.problem, settings))
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS)
+@pytest.mark.parametrize("name", AFFINE)
+def test_moments_with_noise_time_travel_both_endings_and_both_spacings(
+    name: str, projection: str
+) -> None:
+    of = AFFINE[name]
+    # Of the other parameters each takes its turn.
+    others = cycle(
+        [(0.0, True, 1.0, 1, 0.0), (0.85, False, 0.6, 1, 0.0), (0.5, False, 1.0, 2, 0.4)]
+    )
+    variants = product(TRAVELS, ENDINGS, SPACINGS, NOISES)
+    for travel, ending, spacing, sigma_y in variants:
+        eta, rederive, start, every, above = next(others)
+        settings = settings_of(
+            6,
+            projection,
+            eta,
+            guidance_strength=0.9,
+            rederive=rederive,
+            start=start,
+            spacing=spacing,
+            ending=ending,
+            sigma_y=sigma_y,
+        )
+        settings = replace(
+            settings,
+            sigmas=tuple(settings.sigmas[i] for i in travel),
+            projection_every=every,
+            projection_above=above,
         )
         assert_same(extract(of, settings), recursion(of.problem, settings))
 
@@ -99,11 +140,22 @@ def drawn_from(known: Moments, pictures: Array) -> bool:
 def test_every_sample_through_a_quadratic_autoencoder(
     projection: str, steps: int, eta: float, rederive: bool
 ) -> None:
-    for lam, start in ((1.0, 1.0), (0.8, 0.6)):
+    variants = product(((1.0, 1.0), (0.8, 0.6)), ENDINGS, (0.0, 0.2), (False, True))
+    for (lam, start), ending, sigma_y, back in variants:
         settings = settings_of(
-            steps, projection, eta, guidance_strength=lam, rederive=rederive, start=start
+            steps,
+            projection,
+            eta,
+            guidance_strength=lam,
+            rederive=rederive,
+            start=start,
+            ending=ending,
+            sigma_y=sigma_y,
         )
-        noises = list(islice(unit_noise(3, QUADRATIC, 50), steps))
+        if back:
+            *sigmas, last = settings.sigmas
+            settings = replace(settings, sigmas=(*sigmas, *sigmas, last))
+        noises = list(islice(unit_noise(3, QUADRATIC, 50), len(settings.sigmas) - 1))
         found = sample(QUADRATIC, settings, iter(noises))
         known = simulate(QUADRATIC.problem, settings, iter(noises))
         np.testing.assert_allclose(found, known, rtol=1e-9, atol=1e-9)

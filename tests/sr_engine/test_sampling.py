@@ -14,8 +14,10 @@ from sr_engine.request import UpscaleParams
 from sr_engine.sampling import (
     SigmaSpacing,
     add_noise,
+    end_above,
     guided_velocity,
     noise_from_velocity,
+    noise_to_add,
     sigma_schedule,
     take_step,
     time_travel,
@@ -185,3 +187,34 @@ def test_a_walk_takes_the_steps_that_are_said(steps: int, length: int, repeats: 
     assert walk.count(0.0) == 1 and walk[-1] == 0
     if repeats == 1 or not length:
         assert walk == sigma_schedule(steps, shift=3.0)
+
+
+@untimed
+@given(st.floats(0.001, 1), st.floats(0, 10))
+def test_noise_that_is_there_and_noise_that_is_added_make_the_level(
+    sigma: float, carried: float
+) -> None:
+    brought, added = (1 - sigma) * carried, sigma * noise_to_add(sigma, carried)
+    if brought <= sigma:
+        assert brought**2 + added**2 == pytest.approx(sigma**2)
+    else:
+        assert added == 0
+
+
+@untimed
+@given(step_counts, st.integers(0, 8), st.integers(1, 3), starts, st.floats(0, 0.99))
+def test_a_walk_that_ends_above_a_level_is_the_same_walk(
+    steps: int, length: int, repeats: int, start: float, floor: float
+) -> None:
+    walk = time_travel(sigma_schedule(steps, shift=3.0, start=start), length, repeats)
+    drawn = end_above(walk, floor)
+    assert drawn[-1] == 0 and max(drawn) <= 1
+    assert min(drawn[:-1]) >= min(floor, min(walk[:-1])) - 1e-12
+    for (a, b), (c, d) in zip(pairwise(walk), pairwise(drawn), strict=True):
+        assert (a < b) == (c < d)
+    if min(walk[:-1]) >= floor:
+        assert drawn == walk
+    elif max(walk) > floor:
+        assert drawn[0] == pytest.approx(walk[0], abs=1.1e-3) and min(drawn[:-1]) == pytest.approx(
+            floor
+        )

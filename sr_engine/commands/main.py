@@ -1,0 +1,44 @@
+"""The command `nullscale`: its subcommands, and what can be said of a model."""
+
+from typing import Annotated
+
+import typer
+
+from sr_engine.commands.plan import plan
+from sr_engine.commands.restore import restore
+from sr_engine.commands.terminal import load
+from sr_engine.commands.upscale import upscale
+from sr_engine.commands.verify import verify
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app.command()(upscale)
+
+
+@app.command()
+def info(
+    model: Annotated[str, typer.Option(help="bundled, a folder or a hub id")] = "bundled",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
+) -> None:
+    """Print the model, its device, memory, limits and default parameters."""
+    loaded = load(model, device, dtype)
+    details = loaded.info
+    print(f"model            {details.name}")
+    print(f"device           {details.device} ({details.dtype})")
+    print(f"parameters       {details.parameters / 1e6:.1f} million")
+    print(f"weights          {details.memory_bytes / 2**20:.0f} MiB")
+    print(f"native size      {details.native_px} px, in multiples of {details.multiple_px} px")
+    print(f"prompts          {'yes' if details.prompts else 'no'}")
+    print("scale            1, or 1.1 to 16")
+    for name in ("num_inference_steps", "projection", "guidance_strength", "eta", "strength"):
+        print(f"{name:<17}{getattr(loaded.defaults, name)}")
+
+
+app.command()(restore)
+app.command()(verify)
+app.command()(plan)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

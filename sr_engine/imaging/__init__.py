@@ -1,0 +1,1 @@
+"""Files to samples and back: what strangers send, and what they get."""
