@@ -105,12 +105,18 @@ def stacked(rows: list[Image.Image]) -> Image.Image:
 
 
 def most_detail(truth: np.ndarray, scale: int, side: int) -> tuple[int, int]:
-    """Return the upper left corner of the square that an enlarged input misses most of."""
-    luma = metrics.luma(truth)
-    missing = (luma - metrics.luma(enlarge(shrink(truth, scale), scale))) ** 2
+    """Return the upper left corner of the square where there is most to be found.
+
+    That is what twice the input's resolution holds and the input does not: edges rather than the
+    finest texture, of which an input holds no trace.
+    """
+    finer = scale // 2 if scale % 2 == 0 else 1
+    coarse, fine = (metrics.luma(enlarge(shrink(truth, by), by)) for by in (scale, finer))
+    missing = (fine - coarse) ** 2
+    height, width = truth.shape[:2]
     # At [i, j] the mean over the square that begins `side // 2` before.
     means = uniform_filter(missing, side)
-    inside = means[side // 2 :, side // 2 :][: luma.shape[0] - side + 1, : luma.shape[1] - side + 1]
+    inside = means[side // 2 :, side // 2 :][: height - side + 1, : width - side + 1]
     top, left = np.unravel_index(np.argmax(inside), inside.shape)
     return int(top), int(left)
 
