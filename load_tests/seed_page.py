@@ -139,10 +139,11 @@ def _beyond(key: str) -> Any:
     return holds
 
 
-def _smoothest(picture: Picture, projection: str) -> list[bool]:
-    """Whether nothing along λ is smoother than λ = 0."""
+def _smooth(picture: Picture, projection: str) -> list[bool]:
+    """Whether λ = 0 has fewer high frequencies than λ = 1."""
     curves = (sweep(picture, projection, name) for name in ("1", "8"))
-    return [runs[0]["deviation"] == min(run["deviation"] for run in runs) for runs in curves]
+    found = [{run["strength"]: run["deviation"] for run in runs} for runs in curves]
+    return [at[0.0] < at[1.0] for at in found]
 
 
 CLAIMS = {
@@ -154,7 +155,7 @@ CLAIMS = {
         "clipped_share"
     ),
     "and chroma noise: less detail of colour than λ = 1": _moderate("chroma_ratio"),
-    "λ = 0 is the smooth picture": _smoothest,
+    "λ = 0 is the smooth picture: fewer high frequencies than λ = 1": _smooth,
     "λ > 1 is noisy: more high frequencies than λ = 1": _beyond("deviation"),
     "and oversaturated: more clipped samples": _beyond("clipped_share"),
 }
