@@ -14,7 +14,7 @@ WORDS = {1: "one core", 2: "two cores", 4: "four cores", 8: "eight cores"}
 def add_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--save`` to a command."""
     parser.add_argument(
-        "--save", action="store_true", help="keep the figures for docs/load.md (docs/measurements/)"
+        "--save", action="store_true", help="keep the figures for the page (docs/measurements/)"
     )
 
 

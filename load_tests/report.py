@@ -11,12 +11,14 @@ from typing import Any
 
 import measurements
 import posterior_page
+import quality_page
+import seed_page
 from pages import DOCS, ends, environment
 from plots import plot_load_curve, plot_soak
 
 PAGE = DOCS / "load.md"
 IMAGES = DOCS / "images"
-ELSEWHERE = {page.NAME: page for page in (posterior_page,)}
+ELSEWHERE = {page.NAME: page for page in (posterior_page, quality_page, seed_page)}
 """Figures with pages of their own."""
 PLOTS = {"soak": plot_soak, "load_curve": plot_load_curve}
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")

@@ -67,6 +67,7 @@ def draw_samples(
     count: int,
     *,
     on_step: Callable[[StepEvent], None] = lambda event: None,
+    on_picture: Callable[[UpscaleResult], None] = lambda result: None,
 ) -> Samples:
     """Upscale one picture with ``count`` seeds, in common batches, and say where they differ.
 
@@ -100,6 +101,7 @@ def draw_samples(
                 elif isinstance(event, UpscaleResult):
                     del waiting[event.request_id]
                     moments.add(event.unrounded)
+                    on_picture(event)
     finally:
         # Only where it was interrupted is there anything left to take out.
         for name in waiting:

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import bench_quality
 import bench_scheduling
 from tables import markdown
 
@@ -26,12 +25,3 @@ def test_the_table_of_scheduling_is_the_pages_own() -> None:
             found[share][rule] = {"short": float(short), "long": float(long)}
     assert len(rows) > 3
     assert bench_scheduling.table(found) in page
-
-
-def test_the_table_of_quality_is_the_pages_own() -> None:
-    page = (DOCS / "quality.md").read_text()
-    row = re.search(rf"^\| bicubic (?:\|  ){{4}}{5 * FIGURE}\|$", page, re.MULTILINE)
-    assert row
-    figures = dict(zip(bench_quality.COLUMNS, map(float, row.groups()), strict=True))
-    bicubic = {"method": "bicubic", **figures}
-    assert page[page.index("| projection |") :].startswith(bench_quality.table([bicubic]) + "\n")

@@ -1,0 +1,81 @@
+"""Which tables are measured on which pictures, and what is kept of them for the page."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from quality_figures import of_all, rows, self_check
+from quality_methods import BALANCED, BICUBIC, TABLES, Method
+from quality_pictures import load_truths
+from quality_records import Records
+from quality_runs import Bench
+
+SCALE = 4
+SCALES = [2, 3, 4, 8]
+LONG_TABLE_PX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One table at one scale, over whole pictures or centred squares."""
+
+    table: str
+    scale: int
+    crop_px: int | None
+
+    def methods(self) -> Iterator[Method]:
+        return TABLES[self.table]()
+
+
+def plans(scales: Sequence[int], crop_px: int | None) -> list[Plan]:
+    """Return every table: the methods' at all scales, the long ones at ×4 and on small squares.
+
+    A side of 0 is the whole picture; None leaves it to the table.
+    """
+    found = [Plan("methods", scale, crop_px or None) for scale in scales]
+    small = LONG_TABLE_PX if crop_px is None else crop_px or None
+    return found + [Plan(table, SCALE, small) for table in TABLES if table != "methods"]
+
+
+def figures(
+    images: Sequence[Path], wanted: Sequence[Plan], bench: Bench, records: Records
+) -> dict[str, Any]:
+    """Return what the page needs of all that these plans cover and that was measured.
+
+    Long tables are there for whole pictures too, where more than half of them was measured so.
+    """
+    info = bench.engine.model.info
+    found: dict[str, Any] = {
+        "model": info.name,
+        "dtype": info.dtype,
+        "device": info.device,
+        "threads": torch.get_num_threads(),
+        "weights": bench.weights.main,
+        "defaults": asdict(bench.params(BALANCED, SCALE)),
+        "tables": {name: [] for name in TABLES},
+    }
+    whole = [Plan(table, SCALE, None) for table in TABLES if table != "methods"]
+    seen = set()
+    for plan in [*wanted, *whole]:
+        truths = load_truths(images, plan.scale, plan.crop_px)
+        # Small pictures are their own squares.
+        what = (plan.table, plan.scale, *(truth.digest for truth in truths))
+        if what in seen:
+            continue
+        seen.add(what)
+        table = rows(plan.methods(), truths, plan.scale, bench, records)
+        if 2 * len(table) < len(list(plan.methods())):
+            continue
+        groups = Counter(truth.group for truth in truths)
+        kept = {"scale": plan.scale, "crop_px": plan.crop_px, "groups": groups, "rows": table}
+        found["tables"][plan.table].append(kept)
+        if plan.table == "methods" and plan.scale == SCALE and plan.crop_px is None:
+            plain = of_all(BICUBIC, truths, plan.scale, bench, records)
+            found["self_check"] = self_check(truths, plain)
+    # A square that every autoencoder takes, whatever its multiple.
+    squares = load_truths(images, 32, LONG_TABLE_PX)
+    found["round_trip"] = bench.round_trip(squares)
+    return found

@@ -1,0 +1,155 @@
+"""One method on one picture, and what its result depends on."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import metrics
+import numpy as np
+import torch
+from PIL import Image
+from quality_measures import compare
+from quality_methods import BALANCED, Method
+from quality_pictures import Truth, enlarge, shrink
+
+from sr_engine.checkpoint import find_checkpoint
+from sr_engine.engine import SREngine
+from sr_engine.operators import BicubicDownscale
+from sr_engine.request import UpscaleParams
+from sr_engine.rounding import round_consistently
+from sr_engine.samples import draw_samples
+from sr_engine.work import Variant
+
+SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Fingerprints of a checkpoint: they change when it is trained anew."""
+
+    main: str
+    draft: str
+
+    @classmethod
+    def of(cls, source: str) -> "Weights":
+        """Read those of what `load_model` loads under this name."""
+        folder = find_checkpoint(source)
+        parts = [path for path in folder.iterdir() if path.name in ("transformer", "vae")]
+        return cls(_digest([*parts, folder / "scheduler"]), _digest([folder / "vae_draft"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """An engine and what its pictures depend on."""
+
+    engine: SREngine
+    weights: Weights
+
+    def params(self, method: Method, scale: int) -> UpscaleParams:
+        """Return a method's parameters, the model's defaults filled in."""
+        given = {"seed": SEED, "scale": scale, **method.params}
+        return self.engine.model.defaults.override(given)
+
+    def key(self, method: Method, truth: Truth, scale: int) -> dict[str, Any]:
+        """Return all that the measures of one picture depend on but the code."""
+        key: dict[str, Any] = {
+            "kind": method.kind,
+            "scale": scale,
+            "picture": [truth.group, truth.name, truth.digest],
+        }
+        if method.kind == "ddnm":
+            params = self.params(method, scale)
+            plain = UpscaleParams()
+            key["params"] = {
+                f.name: getattr(params, f.name)
+                for f in fields(params)
+                if getattr(params, f.name) != getattr(plain, f.name)
+            }
+            key["samples"] = method.samples
+            info = self.engine.model.info
+            key |= {"dtype": info.dtype, "device": info.device, "weights": self.weights.main}
+            if params.draft:
+                key["draft"] = self.weights.draft
+        return key
+
+    def measure(
+        self, method: Method, truth: Truth, scale: int
+    ) -> tuple[dict[str, float | None], np.ndarray]:
+        """Return the measures of one picture, and the picture."""
+        small = shrink(truth.pixels, scale)
+        started = time.perf_counter()
+        image, singles = self.make(method, small, scale)
+        seconds = time.perf_counter() - started
+        found = {**compare(image, truth.pixels, scale), "seconds": seconds}
+        if singles:
+            found["best_single_psnr_y"] = max(
+                metrics.psnr_y(single, truth.pixels, scale) for single in singles
+            )
+        return found, image
+
+    def make(
+        self, method: Method, small: np.ndarray, scale: int
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return a method's picture, and those that it is the mean of."""
+        if method.kind == "pinv":
+            return pseudo_inverse(small, scale), []
+        if method.kind != "ddnm":
+            return enlarge(small, scale, Image.Resampling[method.kind.upper()]), []
+        params, singles = self.params(method, scale), []
+        if method.samples == 1:
+            return self.engine.upscale(small, params).image, singles
+        drawn = draw_samples(
+            self.engine,
+            small,
+            params,
+            method.samples,
+            on_picture=lambda result: singles.append(result.image),
+        )
+        return drawn.image, singles
+
+    def picture_path(self, method: Method, truth: Truth, scale: int, folder: Path) -> Path:
+        """Return where a picture is kept; other weights or parameters have another place."""
+        key = json.dumps(self.key(method, truth, scale), sort_keys=True)
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        return folder / f"{truth.group}-{truth.name}-x{scale}" / f"{method.label}-{digest}.png"
+
+    def warm_up(self) -> None:
+        """Do once what only the first picture takes time for."""
+        self.make(BALANCED, np.zeros((16, 16, 3), np.uint8), 4)
+
+    def round_trip(self, truths: Iterable[Truth]) -> dict[str, float | None]:
+        """Return the mean PSNR, over all channels, of pictures sent through the autoencoders."""
+        found: dict[str, float | None] = {"whole": None, "draft": None}
+        variants = {"whole": Variant.BASE, "draft": Variant.DRAFT}
+        model = self.engine.model
+        for name, variant in variants.items():
+            if name == "draft" and not model.info.draft:
+                continue
+            values = []
+            for truth in truths:
+                pixels = torch.from_numpy(truth.pixels.copy()).permute(2, 0, 1)[None] / 255
+                back = model.decode(model.encode(pixels, variant), variant)[0].clamp(0, 1)
+                image = 255 * back.permute(1, 2, 0).cpu().numpy()
+                values.append(metrics.psnr(image, truth.pixels))
+            found[name] = float(np.mean(values))
+        return found
+
+
+def pseudo_inverse(small: np.ndarray, scale: int) -> np.ndarray:
+    """Return ``A†y``, rounded so that it gives the input back: what λ = 0 ends in."""
+    operator = BicubicDownscale(small.shape[:2], scale)
+    y = torch.from_numpy(small.copy()).permute(2, 0, 1).contiguous()
+    rounded = round_consistently(operator.pinv(y.float() / 255), y, operator)
+    return rounded.image.permute(1, 2, 0).contiguous().numpy()
+
+
+def _digest(folders: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in folder.glob("*")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
