@@ -31,12 +31,14 @@ class Plan:
 
 
 def plans(scales: Sequence[int], crop_px: int | None) -> list[Plan]:
-    """Return every table: the methods' at all scales, the long ones at ×4 and on small squares.
+    """Return every table: the methods' at all scales, the others at ×4.
 
-    A side of 0 is the whole picture; None leaves it to the table.
+    A side of 0 is the whole picture. None leaves it to the table: the methods at ×4 on whole
+    pictures, all else on small squares.
     """
-    found = [Plan("methods", scale, crop_px or None) for scale in scales]
     small = LONG_TABLE_PX if crop_px is None else crop_px or None
+    whole = crop_px or None
+    found = [Plan("methods", scale, whole if scale == SCALE else small) for scale in scales]
     return found + [Plan(table, SCALE, small) for table in TABLES if table != "methods"]
 
 
