@@ -148,8 +148,9 @@ def noise(side_px: int) -> list[Figures]:
         for name, settings in TYPICAL.items():
             ways = {
                 "ignored": settings,
-                "ddnm_plus": replace(settings, sigma_y=sigma_y, ddnm_plus=True),
-                "to_its_level": replace(settings, sigma_y=sigma_y),
+                "ddnm_plus": replace(settings, sigma_y=sigma_y, allowance="ddnm+"),
+                "levels": replace(settings, sigma_y=sigma_y),
+                "measured_levels": replace(settings, sigma_y=sigma_y, allowance="measured levels"),
             }
             found = {way: judge.sampler(one) for way, one in ways.items()}
             rows.append({"sigma_y": sigma_y, "of": name, "posterior_psnr_db": best, **found})

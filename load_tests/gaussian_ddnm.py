@@ -1,16 +1,19 @@
 """DDNM on a Gaussian prior, twice and independently of the sampler: exact moments, and samples.
 
 DDNM and DDNM+: Wang, Yu & Zhang, arXiv 2212.00490, Eqs. 13 and 17 to 19, and its Algorithm 2 (time
-travel), moved to the straight path ``x_σ = (1−σ) x0 + σ ε``. The sampler knows another way than
-DDNM+ to make allowance for noise, and has that alone: levels that end at the noise's own.
+travel), moved to the straight path ``x_σ = (1−σ) x0 + σ ε``. The sampler makes allowance for noise
+in another way than DDNM+: its levels end at the noise's own.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 from gaussian import Affine, Array, Moments, Problem, x0_prediction
+
+Allowance = Literal["levels", "measured levels", "ddnm+"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +33,9 @@ class Settings:
     sigma_y: float = 0.0
     projection_every: int = 1
     projection_above: float = 0.0
-    ddnm_plus: bool = False
-    """Whether noise is allowed for as in DDNM+."""
+    allowance: Allowance = "levels"
+    """How noise is allowed for: by levels that end at its own, by the same with noise counted over
+    the measured dimensions alone, or as in DDNM+."""
 
     @property
     def noisy(self) -> bool:
@@ -41,8 +45,9 @@ class Settings:
     def walk(self, problem: Problem) -> list[float]:
         """Return the levels, drawn together where they would go below the noise's own."""
         floor = 0.0
-        if self.noisy and not self.ddnm_plus:
-            kappa = problem.measured_noise(self.sigma_y)
+        if self.noisy and self.allowance != "ddnm+":
+            measured = self.allowance == "measured levels"
+            kappa = (problem.measured_noise if measured else problem.latent_noise)(self.sigma_y)
             floor = kappa / (1 + kappa)
         levels = np.array(self.sigmas[:-1])
         if levels.min() < floor:
@@ -90,7 +95,7 @@ def recursion(problem: Problem, settings: Settings) -> Moments:
             x = x.through(Affine(kept * identity, np.zeros(size)), added)
             continue
         trust, spread = _shares(sigma_next, kappa) if next(projecting) else (0.0, 1.0)
-        if trust and not settings.ddnm_plus:
+        if trust and settings.allowance != "ddnm+":
             trust = 1.0
         predicted = x0_prediction(problem.prior, sigma)
         partly = Affine((1 - trust) * identity + trust * correct.matrix, trust * correct.offset)
@@ -206,7 +211,7 @@ def simulate(problem: Problem, settings: Settings, noises: Iterator[Array]) -> A
         left = sigma_next
         if projects:
             left, measured = gamma(sigma_next), (1 - sigma_next) * kappa
-            trust = sigma_next / max(sigma_next, measured) if settings.ddnm_plus else 1.0
+            trust = sigma_next / max(sigma_next, measured) if settings.allowance == "ddnm+" else 1.0
             corrected = (1 - trust) * x0 + trust * correct(x0)
         noise = (x - (1 - sigma) * (corrected if settings.rederive else x0)) / sigma
         mixed = np.sqrt(1 - eta**2) * noise + eta * next(noises)

@@ -19,6 +19,8 @@ HEADS = (
 
 SAID = {"steps": "steps", "eta": "η", "rederive": "`rederive`", "spacing": "`sigma_spacing`"}
 
+WAYS = ("ignored", "ddnm_plus", "levels", "measured_levels")
+
 Row = Mapping[str, Any]
 
 
@@ -70,12 +72,10 @@ def walks(rows: Sequence[Row]) -> str:
 
 
 def noisy(rows: Sequence[Row]) -> str:
-    """Return the figures of noisy measurements: noise ignored, DDNM+, and down to its level."""
+    """Return the figures of noisy measurements, each in every way to allow for the noise."""
     lines = []
     for row in rows:
-        ways = zip(
-            *(_figures(row[w]) for w in ("ignored", "ddnm_plus", "to_its_level")), strict=True
-        )
+        ways = zip(*(_figures(row[way]) for way in WAYS), strict=True)
         lines.append([_plain(row["sigma_y"]), row["of"], *(" / ".join(way) for way in ways)])
     return markdown(["σ_y", "sampler", *HEADS], lines)
 

@@ -55,17 +55,17 @@ class Measurement:
         return x0 + projected - unprojected
 
     def noise_in_latents(self, probe: Float[Tensor, "*b c h w"]) -> Sampler:
-        """Measure ``‖g(A†(y + σ_y n)) − g(A†y)‖`` for a ``probe`` n of unit noise.
+        """Measure κ [], what noise σ_y of ``y`` does to latents.
 
-        The autoencoder is far from linear there, so that it is measured. Of several rows it is the
-        largest.
+        The autoencoder is far from linear there, so that it is measured: the root mean square of
+        ``g(A†(y + σ_y n)) − g(A†y)`` for a ``probe`` n of unit noise, of several rows the largest.
         """
         noisy = self.pinv_y + self.operator.pinv(self.params.sigma_y * probe)
         clean_latents, noisy_latents = yield (
             Encode(self.canvas.extend(self.pinv_y), self.params.draft),
             Encode(self.canvas.extend(noisy), self.params.draft),
         )
-        return (noisy_latents - clean_latents).square().sum((-3, -2, -1)).sqrt().max()
+        return (noisy_latents - clean_latents).square().mean((-3, -2, -1)).sqrt().max()
 
     def _correct_latents(self, x0: Tensor) -> Sampler:
         """``g(A†y) + λ (x0 − g(A†A g'(x0)))``: the seed repository's Eq. 2."""

@@ -8,7 +8,6 @@ Source: Wang, Yu & Zhang, "Zero-Shot Image Restoration Using Denoising Diffusion
 arXiv 2212.00490; ``A†y + (I − A†A) x0`` is its Eq. 13.
 """
 
-import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -60,21 +59,18 @@ def restore(
     """
     measured = Measurement(operator, canvas, operator.pinv(y), params)
     x = draw_noise()
-    carried = 0.0
+    kappa = 0.0
     projecting = iter(projecting_steps(sigmas, params))
     if params.tolerant:
         assert probe is not None
-        norm = float((yield from measured.noise_in_latents(probe)))
-        latents, known = (math.prod(each.shape[-3:]) for each in (x, probe))
-        kappa = norm / math.sqrt(min(latents, known))
+        kappa = float((yield from measured.noise_in_latents(probe)))
         sigmas = end_above(sigmas, kappa / (1 + kappa))
-        carried = norm / math.sqrt(latents)
     if params.strength < 1:
         # Not from A†y alone, whose outermost pixels are far from any photograph's.
         guess = operator.interpolate(y)
         guess = guess + operator.pinv(y - operator.A(guess))
         (start,) = yield (Encode(canvas.extend(guess)),)
-        x = add_noise(start, noise_to_add(sigmas[0], carried) * x, sigmas[0])
+        x = add_noise(start, noise_to_add(sigmas[0], kappa) * x, sigmas[0])
     x0 = x
     for sigma, sigma_next in pairwise(sigmas):
         if sigma_next > sigma:
@@ -90,7 +86,7 @@ def restore(
             break
         if params.rederive:
             noise = (x - (1 - sigma) * x0) / sigma
-        kept = noise_to_add(sigma_next, carried if projects else 0.0)
+        kept = noise_to_add(sigma_next, kappa if projects else 0.0)
         x = take_step(x0, kept * noise, kept * draw_noise(), sigma_next, params.eta)
 
     (pixels,) = yield (Decode(x0),)

@@ -31,7 +31,7 @@ PRESETS: Mapping[Preset, Mapping[str, Value]] = {
         "draft": False,
     },
     Preset.BALANCED: {},
-    Preset.SHARP: {"guidance_strength": 1.2, "eta": 0.85},
+    Preset.SHARP: {"guidance_strength": 1.1, "eta": 0.85},
     Preset.FAST: {"num_inference_steps": 2, "strength": 0.4},
 }
 

@@ -162,17 +162,14 @@ def shape(of: Any) -> Any:
 
 def test_allowing_for_noise_lowers_the_error_and_the_variance() -> None:
     for row in KEPT["noise"]:
-        ignored, known = row["ignored"], row["ddnm_plus"]
-        assert known["psnr_db"][0] > ignored["psnr_db"][0]
-        assert known["null_share"] < ignored["null_share"]
+        for way in ("ddnm_plus", "levels", "measured_levels"):
+            assert row[way]["psnr_db"][0] > row["ignored"]["psnr_db"][0]
+            assert row[way]["null_share"] < row["ignored"]["null_share"]
 
 
-def test_levels_that_end_at_the_noises_own_come_nearer() -> None:
+def test_with_fresh_noise_and_counted_where_it_is_noise_is_nearly_taken_away() -> None:
     for row in KEPT["noise"]:
-        ended = row["to_its_level"]
         if row["of"].split(", ")[1] != "η = 0":
-            others = [row[way] for way in ("ignored", "ddnm_plus")]
-            nearest = min(other["distance"] for other in others)
-            # As near as the nearer of both where there is hardly any noise, and nearer where there is.
-            assert ended["distance"] < (nearest + 0.05 if row["sigma_y"] < 0.05 else nearest)
-            assert ended["psnr_db"][2] > max(other["psnr_db"][2] for other in others)
+            mean_db, best_db = row["measured_levels"]["psnr_db"][2], row["posterior_psnr_db"][2]
+            assert best_db - 0.3 < mean_db < best_db
+            assert mean_db > row["ddnm_plus"]["psnr_db"][2]
