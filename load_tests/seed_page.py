@@ -115,6 +115,12 @@ def _above_bicubic(key: str) -> Any:
     return holds
 
 
+def _first_highest(picture: Picture, projection: str) -> list[bool]:
+    """Whether a single step clips more than any more of them."""
+    shares = [run["clipped_share"] for run in sweep(picture, projection, "steps")]
+    return [shares[0] > max(shares[1:])]
+
+
 def _moderate(key: str) -> Any:
     """Whether λ of 0.7 to 0.9 has less of it than λ = 1."""
 
@@ -150,6 +156,7 @@ CLAIMS = {
     "λ = 1 clips more samples than bicubic, at every number of steps": _above_bicubic(
         "clipped_share"
     ),
+    "and most at one step": _first_highest,
     "and has more high frequencies": _above_bicubic("deviation"),
     "λ of 0.7 to 0.9 avoids oversaturation: fewer clipped samples than λ = 1": _moderate(
         "clipped_share"
