@@ -190,7 +190,8 @@ def test_rows_that_are_the_default_say_so(kept: dict[str, Any]) -> None:
 
 def test_long_tables_are_of_small_squares_unless_told_otherwise() -> None:
     by_table = {(plan.table, plan.scale): plan.crop_px for plan in plans([2, 4], None)}
-    assert by_table[("methods", 2)] is None
+    assert by_table[("methods", 4)] is None
+    assert by_table[("methods", 2)] == LONG_TABLE_PX
     assert by_table[("cross", 4)] == LONG_TABLE_PX
     assert {plan.crop_px for plan in plans([4], 0)} == {None}
     assert {plan.crop_px for plan in plans([4], 64)} == {64}
