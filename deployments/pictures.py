@@ -63,7 +63,8 @@ async def make_picture(
 async def _encoded(order: Order, reply: UpscaleReply, sent_s: float) -> Picture:
     upscaled_s = time.perf_counter()
     source = order.source
-    layers = await coded(add_alpha, reply.image, source, order.params.scale)
+    pin = order.params.consistent
+    layers = await coded(add_alpha, reply.image, source, order.params.scale, pin=pin)
     encoded = await coded(
         encode_image,
         layers.image,

@@ -59,16 +59,30 @@ class Settings:
                 levels[:] = floor
         return [*levels.tolist(), 0.0]
 
+    @property
+    def consistent(self) -> bool:
+        """Whether the picture is projected in pixels at the end."""
+        return self.projection != "none" and self.ending == "pixels" and not self.noisy
+
     def projects(self) -> list[bool]:
-        """Say of each denoising step whether it projects, were it not the last."""
+        """Say of each denoising step whether it projects in latents.
+
+        The last does only where nothing makes the picture consistent after it, nor allows for
+        noise; there, the last that may does whatever is left out of the others. A single step that
+        allows for noise does not where the start knew the input.
+        """
         levels = [sigma for sigma, lower in pairwise(self.sigmas) if lower <= sigma]
-        left = range(len(levels) - 1, -1, -1)
-        return [
-            self.projection != "none"
-            and n % self.projection_every == 0
-            and s > self.projection_above
-            for n, s in zip(left, levels, strict=True)
+        found = [
+            n > 0 and n % self.projection_every == 0 and s > self.projection_above
+            for n, s in zip(range(len(levels) - 1, -1, -1), levels, strict=True)
         ]
+        if not self.noisy:
+            found[-1] = not self.consistent
+        elif len(found) > 1:
+            found[-2] = True
+        else:
+            found[0] = self.sigmas[0] == 1
+        return [self.projection != "none" and one for one in found]
 
     def latent_noise(self, problem: Problem) -> float:
         """Return the noise of a corrected estimate, over all latents; 0 if none is allowed for."""
@@ -109,11 +123,11 @@ def recursion(problem: Problem, settings: Settings) -> Moments:
         x = x.through(step, spread * sigma_next * eta)
 
     last = x0_prediction(problem.prior, sigmas[-2])
-    if settings.ending == "latents" and not settings.noisy and next(projecting):
+    if next(projecting):
         last = correct.after(last)
     assert isinstance(problem.decode, Affine)
     picture = problem.decode.after(last)
-    if settings.ending == "pixels" and settings.projection != "none" and not settings.noisy:
+    if settings.consistent:
         picture = _projection(problem, settings).after(picture)
     return x.through(Affine(problem.crop, np.zeros(len(problem.crop))).after(picture))
 
@@ -217,9 +231,9 @@ def simulate(problem: Problem, settings: Settings, noises: Iterator[Array]) -> A
         mixed = np.sqrt(1 - eta**2) * noise + eta * next(noises)
         x = (1 - sigma_next) * corrected + left * mixed
 
-    if settings.ending == "latents" and projects and not settings.noisy:
+    if projects:
         x0 = correct(x0)
     pictures = decode(x0)
-    if settings.ending == "pixels" and settings.projection != "none" and not settings.noisy:
+    if settings.consistent:
         pictures = project(pictures)
     return pictures @ C.T

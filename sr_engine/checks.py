@@ -22,7 +22,7 @@ def check_picture(
     A projected picture gives its input back, and what it adds is bounded: two pictures in range
     that have the same downscale differ by at most 1/2 in the root mean square, since both lie
     within 1/2 of mid-grey and their common part is orthogonal to the difference. One that is not
-    bound to its input is refused when it is flat and the input is not.
+    bound to its input is refused when it is flat and the input shows more than noise.
 
     Raises:
         InvalidResult: it is not finite, does not belong to its input, or is empty.
@@ -30,7 +30,11 @@ def check_picture(
     if not bool(torch.isfinite(picture).all()):
         raise InvalidResult("the model produced a picture with non-finite samples")
     if not params.consistent:
-        if not is_flat(y) and is_flat((255 * picture).round().clamp(0, 255)):
+        # Next to nothing beside its noise, or beside a level, may rightly come out as nothing.
+        least = max(2 * params.sigma_y, 2 / 255)
+        if float(y.flatten(1).std(1, correction=0).max()) > least and is_flat(
+            (255 * picture).round().clamp(0, 255)
+        ):
             raise InvalidResult("the model produced an empty picture")
         return
     if float((operator.A(picture) - y).square().mean().sqrt()) > _TOLERANCE:

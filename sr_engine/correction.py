@@ -1,10 +1,10 @@
 """The corrections of DDNM: estimates made to agree with what was measured.
 
 Source: Wang, Yu & Zhang, "Zero-Shot Image Restoration Using Denoising Diffusion Null-Space Model",
-arXiv 2212.00490; ``A†y + (I − A†A) x0`` is its Eq. 13, DDNM+ its section 3.3.
+arXiv 2212.00490; ``A†y + (I − A†A) x0`` is its Eq. 13.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
@@ -20,14 +20,14 @@ class Measurement:
 
     Attributes:
         pinv_y: ``A†y``, of the picture's size.
-        pinv_latents: ``g(A†y)``, once it is needed.
+        pinv_latents: ``g(A†y)`` by the draft or not, once it is needed.
     """
 
     operator: LinearOperator
     canvas: Canvas
     pinv_y: Tensor
     params: UpscaleParams
-    pinv_latents: Tensor | None = None
+    pinv_latents: dict[bool, Tensor] = field(default_factory=dict)
 
     def project(self, pixels: Float[Tensor, "*b c Hc Wc"]) -> Float[Tensor, "*b c Hc Wc"]:
         """Return ``Π_λ`` of what a canvas shows."""
@@ -39,11 +39,10 @@ class Measurement:
             guidance_strength=self.params.guidance_strength,
         )
 
-    def correct(self, x0: Float[Tensor, "*b c h w"]) -> Sampler:
+    def correct(self, x0: Float[Tensor, "*b c h w"], *, draft: bool) -> Sampler:
         """Make latents agree with the measurement, in the way of ``params.projection``."""
-        draft = self.params.draft
         if self.params.projection == "latent":
-            return (yield from self._correct_latents(x0))
+            return (yield from self._correct_latents(x0, draft))
         (pixels,) = yield (Decode(x0, draft),)
         if self.params.projection == "pixel":
             (corrected,) = yield (Encode(self.project(pixels), draft),)
@@ -67,13 +66,13 @@ class Measurement:
         )
         return (noisy_latents - clean_latents).square().mean((-3, -2, -1)).sqrt().max()
 
-    def _correct_latents(self, x0: Tensor) -> Sampler:
+    def _correct_latents(self, x0: Tensor, draft: bool) -> Sampler:
         """``g(A†y) + λ (x0 − g(A†A g'(x0)))``: the seed repository's Eq. 2."""
-        draft = self.params.draft
-        if self.pinv_latents is None:
+        if draft not in self.pinv_latents:
             # By the autoencoder whose losses it has to cancel.
-            (self.pinv_latents,) = yield (Encode(self.canvas.extend(self.pinv_y), draft),)
+            (found,) = yield (Encode(self.canvas.extend(self.pinv_y), draft),)
+            self.pinv_latents[draft] = found
         (pixels,) = yield (Decode(x0, draft),)
         seen = self.operator.pinv(self.operator.A(self.canvas.crop(pixels)))
         (range_latents,) = yield (Encode(self.canvas.extend(seen), draft),)
-        return self.pinv_latents + self.params.guidance_strength * (x0 - range_latents)
+        return self.pinv_latents[draft] + self.params.guidance_strength * (x0 - range_latents)

@@ -8,6 +8,7 @@ Source: Wang, Yu & Zhang, "Zero-Shot Image Restoration Using Denoising Diffusion
 arXiv 2212.00490; ``A†y + (I − A†A) x0`` is its Eq. 13.
 """
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sr_engine.correction import Measurement
+from sr_engine.errors import InvalidResult
 from sr_engine.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
 from sr_engine.operators import Canvas, LinearOperator
 from sr_engine.request import UpscaleParams
@@ -46,7 +48,8 @@ def restore(
         y: the measurement, nominally 0 to 1.
         canvas: where the picture stands in what the networks see.
         sigmas: noise levels in the order of visiting, from the first to 0; where the next is higher
-            than the present one, noise is added again (time travel).
+            than the present one, noise is added again (time travel). Where ``params`` are
+            `tolerant` they are raised to end at the level of the measurement's noise.
         draw_noise: returns new unit noise in the shape of the latents.
         params: projection, at which steps, λ, η, guidance, noise of ``y``; whether the start is
             warm.
@@ -56,6 +59,9 @@ def restore(
     Returns:
         The picture, before range and rounding. Where ``params`` are `consistent` it agrees with
         ``y`` exactly: the last step ends in pixels.
+
+    Raises:
+        InvalidResult: the noise of ``y`` makes latents that are not finite.
     """
     measured = Measurement(operator, canvas, operator.pinv(y), params)
     x = draw_noise()
@@ -64,6 +70,8 @@ def restore(
     if params.tolerant:
         assert probe is not None
         kappa = float((yield from measured.noise_in_latents(probe)))
+        if not math.isfinite(kappa):
+            raise InvalidResult("the model produced latents with non-finite samples")
         sigmas = end_above(sigmas, kappa / (1 + kappa))
     if params.strength < 1:
         # Not from A†y alone, whose outermost pixels are far from any photograph's.
@@ -81,7 +89,7 @@ def restore(
         noise = noise_from_velocity(x, velocity, sigma)
         projects = next(projecting)
         if projects:
-            x0 = yield from measured.correct(x0)
+            x0 = yield from measured.correct(x0, draft=params.draft and sigma_next > 0)
         if sigma_next == 0:
             break
         if params.rederive:
@@ -96,17 +104,29 @@ def restore(
 def projecting_steps(sigmas: tuple[float, ...], params: UpscaleParams) -> tuple[bool, ...]:
     """Say of each denoising step whether it ends in a projection that costs network calls.
 
-    The last does only where the picture ends in latents.
+    The last does only where the picture ends in latents. Where nothing is projected in pixels after
+    it, the last that may does in any case: a picture of the prior alone would answer nobody.
+
+    Args:
+        sigmas: the schedule, as it is before noise of the input raises it.
     """
     levels = [sigma for sigma, sigma_next in pairwise(sigmas) if sigma_next <= sigma]
     last = len(levels) - 1
-    in_latents = params.ending == "latents" and not params.sigma_y
+    closing = last
+    if params.tolerant:
+        # At the noise's own level an estimate is free; a warm start has seen the input before.
+        closing = last - 1 if last or params.strength < 1 else last
     return tuple(
         params.projection != "none"
-        and (i < last or in_latents)
-        and (last - i) % params.projection_every == 0
-        and sigma > params.projection_above
-        for i, sigma in enumerate(levels)
+        and (
+            (i == closing and not params.consistent)
+            or (
+                i < last
+                and (last - i) % params.projection_every == 0
+                and s > params.projection_above
+            )
+        )
+        for i, s in enumerate(levels)
     )
 
 

@@ -35,4 +35,5 @@ class Encode:
 
 NetworkCall = Denoise | Decode | Encode
 Sampler = Generator[tuple[NetworkCall, ...], tuple[Tensor, ...], Tensor]
-"""Yields calls that may run together, is sent their results in order, returns the picture."""
+"""Yields calls that may run together, is sent their results in order, and returns a tensor: the
+picture, or what a part of the sampler has found."""

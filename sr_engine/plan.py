@@ -90,22 +90,25 @@ def plan_stages(request: UpscaleRequest, info: ModelInfo, variant: Variant = Var
         return Stage(Kind(phase, tiles[0].height, tiles[0].width, which), calls * len(tiles))
 
     which = Variant.DRAFT if params.draft and variant is Variant.BASE else variant
-    encode, decode = stage(Phase.ENCODE, which), stage(Phase.DECODE, which)
     denoise = stage(Phase.DENOISE, variant, 1 if params.guidance_scale == 1 else 2)
-    twice = params.projection == "residual"
-    correction = (decode, stage(Phase.ENCODE, which, 2) if twice else encode)
+    encodings = 2 if params.projection == "residual" else 1
     projecting = projecting_steps(sigmas_of(params, info), params)
     plan: list[Stage] = []
     if params.tolerant:
         plan.append(stage(Phase.ENCODE, which, 2))
     if params.strength < 1:
         plan.append(stage(Phase.ENCODE, variant))
-    for number, projects in enumerate(projecting):
+    pinv_known = set[Variant]()
+    for number, projects in enumerate(projecting, start=1):
         plan.append(denoise)
-        if projects and params.projection == "latent" and not any(projecting[:number]):
-            plan.append(encode)
-        if projects:
-            plan += correction
+        if not projects:
+            continue
+        # The last step is the whole autoencoder's.
+        by = which if number < len(projecting) else variant
+        if params.projection == "latent" and by not in pinv_known:
+            pinv_known.add(by)
+            plan.append(stage(Phase.ENCODE, by))
+        plan += (stage(Phase.DECODE, by), stage(Phase.ENCODE, by, encodings))
     return (*plan, stage(Phase.DECODE, variant))
 
 

@@ -1,5 +1,6 @@
 """Which files a command reads, and which it writes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,3 +48,19 @@ def plan_jobs(inputs: list[Path], output: Path) -> list[Job]:
     if len({job.target for job in jobs}) < len(jobs):
         raise NullscaleError("two of the pictures have the same name")
     return jobs
+
+
+def map_of(job: Job, folder: Path) -> Path:
+    """Return the file for the map that goes with a picture."""
+    return folder / f"{job.target.stem}.png"
+
+
+def check_maps(jobs: Sequence[Job], folder: Path) -> None:
+    """Do nothing where the maps in ``folder`` are files of their own.
+
+    Raises:
+        NullscaleError: one would overwrite a picture.
+    """
+    pictures = {path.resolve() for job in jobs for path in (job.source, job.target)}
+    if any(map_of(job, folder).resolve() in pictures for job in jobs):
+        raise NullscaleError("a map would overwrite a picture")

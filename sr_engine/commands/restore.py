@@ -9,7 +9,7 @@ import typer
 
 from sr_engine.blur import Blurred
 from sr_engine.commands.picture_files import FORMAT_OF_SUFFIX
-from sr_engine.commands.terminal import SOME_FAILED, WRONG_CALL, load, stop
+from sr_engine.commands.terminal import SOME_FAILED, WRONG_CALL, console, load, stop
 from sr_engine.degradations import Chain, Degradation, Grey
 from sr_engine.engine import SREngine
 from sr_engine.errors import InvalidParameter, NullscaleError
@@ -59,7 +59,8 @@ def restore(
     """Undo what happened to a picture; what was not lost stays as it is.
 
     Say what it is: each of the options is a linear map that has been applied to the picture, and
-    the answer, put through it again, gives the picture back to within rounding.
+    the answer, put through it again, gives the picture back to within rounding, or to within its
+    noise where that is told.
     """
     given: dict[str, Value | None] = {
         "scale": scale,
@@ -77,29 +78,31 @@ def restore(
         if output_format is None:
             raise InvalidParameter("output", "must end in .png, .jpg, .jpeg or .webp")
         data = source.read_bytes()
-        image = decode_image(data, scale=scale)
+        image = decode_image(data, scale=scale, output_format=output_format)
         if image.alpha is not None:
             raise InvalidParameter("source", "transparent pictures are not restored")
         degradation = degradation_of(
             image.samples.shape[:2], colourise, mask, (blur, blur_across), box_blur
         )
-        if not (degradation or sigma_y or estimate_noise or downscale == "average"):
+        averaged = downscale == "average" and scale != 1
+        if not (degradation or sigma_y or estimate_noise or averaged):
             raise InvalidParameter("restore", "nothing to undo; `upscale` enlarges")
     except InvalidParameter as err:
         stop(f"{err.field.replace('_', '-')}: {err.message}", WRONG_CALL)
     except (NullscaleError, OSError) as err:
         stop(str(err), WRONG_CALL)
     engine = SREngine(load(model, device, dtype))
-    if estimate_noise:
-        given["sigma_y"] = noise_of(data, image.samples)
-    params = engine.model.defaults.override(given)
     started_s = time.monotonic()
     try:
+        if estimate_noise:
+            given["sigma_y"] = noise_of(data, image.samples)
+            console.print(f"{source}: noise of {given['sigma_y']:.3f} of the range")
+        params = engine.model.defaults.override(given)
         result = engine.upscale(image.samples, params, downscale=downscale, degradation=degradation)
-    except NullscaleError as err:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(encode_image(result.image, output_format))
+    except (NullscaleError, OSError) as err:
         stop(f"{source}: {err}", SOME_FAILED)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(encode_image(result.image, output_format))
     height, width, _ = result.image.shape
     print(
         f"{source} → {output}  {width}×{height}  seed {result.seed}  "

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sr_engine.commands.picture_files import FORMAT_OF_SUFFIX, Job, plan_jobs
+from sr_engine.commands.picture_files import FORMAT_OF_SUFFIX, Job, check_maps, map_of, plan_jobs
 from sr_engine.commands.terminal import SOME_FAILED, WRONG_CALL, complain, console, load, stop
 from sr_engine.commands.verify import describe
 from sr_engine.engine import SREngine
@@ -144,8 +144,10 @@ def run_upscale(
         typer.Exit: always but when all went well.
     """
     try:
-        UpscaleParams().override(given)
+        preset_params(UpscaleParams(), choices.preset).override(given)
         jobs = plan_jobs(inputs, output)
+        if choices.spread:
+            check_maps(jobs, choices.spread)
         if choices.estimate_noise and given.get("sigma_y") is not None:
             raise InvalidParameter("estimate_noise", "either this or --sigma-y")
         if choices.spread and choices.samples == 1:
@@ -157,7 +159,10 @@ def run_upscale(
 
     # Loading takes seconds: only now that the call is known to make sense.
     engine = SREngine(load(model, device, dtype))
-    params = preset_params(engine.model.defaults, choices.preset).override(given)
+    try:
+        params = preset_params(engine.model.defaults, choices.preset).override(given)
+    except InvalidParameter as err:
+        stop(f"--{err.field.replace('_', '-')}: {err.message}", WRONG_CALL)
     failed = 0
     for job in jobs:
         try:
@@ -176,6 +181,7 @@ def _upscale_file(engine: SREngine, job: Job, params: UpscaleParams, choices: Ch
     source = decode_image(data, scale=params.scale, output_format=output_format)
     if choices.estimate_noise:
         params = params.override({"sigma_y": noise_of(data, source.samples)})
+        console.print(f"{job.source}: noise of {params.sigma_y:.3f} of the range")
     started = time.monotonic()
     columns = (
         TextColumn("{task.description}"),
@@ -187,7 +193,7 @@ def _upscale_file(engine: SREngine, job: Job, params: UpscaleParams, choices: Ch
         total = params.denoising_steps * choices.samples
         bar = progress.add_task(job.source.name, total=total)
         made = _make(engine, job, source.samples, params, choices, lambda: progress.advance(bar))
-    layers = add_alpha(made.image, source, params.scale)
+    layers = add_alpha(made.image, source, params.scale, pin=params.consistent)
     encoded = encode_image(layers.image, output_format, alpha=layers.alpha)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     job.target.write_bytes(encoded)
@@ -215,7 +221,7 @@ def _make(
     if choices.spread:
         choices.spread.mkdir(parents=True, exist_ok=True)
         levels = (255 / max(found.spread.max(), 1e-9) * found.spread).round().astype(np.uint8)
-        Image.fromarray(levels).save(choices.spread / f"{job.target.stem}.png")
+        Image.fromarray(levels).save(map_of(job, choices.spread))
     words = (
         f"seeds {found.seeds[0]} to {found.seeds[-1]}, which spread by {found.spread.mean():.1f} "
     )

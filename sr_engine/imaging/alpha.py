@@ -33,16 +33,23 @@ class Layers:
     reachable: bool
 
 
-def add_alpha(image: UInt8[np.ndarray, "H W 3"], source: SourceImage, scale: float) -> Layers:
+def add_alpha(
+    image: UInt8[np.ndarray, "H W 3"], source: SourceImage, scale: float, *, pin: bool
+) -> Layers:
     """Enlarge the alpha of ``source`` and fit ``image``, its samples enlarged, under it.
 
     Both were found apart, and colour times alpha is never above alpha: where it were, dividing
     would clip it, and the downscale of the file would not be the input.
+
+    Args:
+        pin: the picture gives its input back, and is to do so still.
     """
     if source.alpha is None:
         return Layers(image=image, alpha=None, reachable=True)
     alpha, reachable = upscale_alpha(source.alpha, scale)
-    if bool((image > alpha[..., None]).any()):
+    if not pin:
+        image = np.minimum(image, alpha[..., None])
+    elif bool((image > alpha[..., None]).any()):
         operator = BicubicDownscale(source.alpha.shape, scale)
         x, y = (torch.from_numpy(a.transpose(2, 0, 1).copy()) for a in (image, source.samples))
         fitted = _rounded(x / 255, y, operator, torch.from_numpy(alpha))

@@ -34,13 +34,14 @@ def jpeg_noise(data: bytes) -> float:
     with Image.open(io.BytesIO(data)) as opened:
         if not isinstance(opened, JpegImagePlugin.JpegImageFile):
             return 0.0
-        tables, picture = opened.quantization, opened.convert("RGB")
+        tables, picture = list(opened.quantization.values()), opened.convert("RGB")
+        subsampling = JpegImagePlugin.get_sampling(opened)
     width, height = picture.size
     if min(width, height) <= ANOTHER_GRID_PX:
         return 0.0
     moved = picture.crop((ANOTHER_GRID_PX, ANOTHER_GRID_PX, width, height))
     again = io.BytesIO()
-    moved.save(again, "jpeg", qtables=tables)
+    moved.save(again, "jpeg", qtables=tables, subsampling=subsampling)
     with Image.open(again) as opened:
         change = np.asarray(opened, np.float64) - np.asarray(moved, np.float64)
     return float(np.sqrt(np.mean(change**2))) / 255
@@ -48,4 +49,4 @@ def jpeg_noise(data: bytes) -> float:
 
 def noise_of(data: bytes, image: UInt8[np.ndarray, "h w 3"]) -> float:
     """Return σ_y of a file and the picture in it: of sensor or JPEG, whichever is more."""
-    return max(sensor_noise(image), jpeg_noise(data))
+    return min(1.0, max(sensor_noise(image), jpeg_noise(data)))

@@ -74,7 +74,9 @@ def test_moments_with_noise_time_travel_both_endings_and_both_spacings(
             projection_every=every,
             projection_above=above,
         )
-        assert_same(extract(of, settings), recursion(of.problem, settings))
+        # At the noise's own level what is left to add is the root of a difference that is 0.
+        tolerance = 1e-7 if settings.noisy else 1e-9
+        assert_same(extract(of, settings), recursion(of.problem, settings), tolerance)
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS)
