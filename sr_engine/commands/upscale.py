@@ -146,12 +146,12 @@ def run_upscale(
     try:
         preset_params(UpscaleParams(), choices.preset).override(given)
         jobs = plan_jobs(inputs, output)
-        if choices.spread:
-            check_maps(jobs, choices.spread)
         if choices.estimate_noise and given.get("sigma_y") is not None:
             raise InvalidParameter("estimate_noise", "either this or --sigma-y")
         if choices.spread and choices.samples == 1:
             raise InvalidParameter("spread", "a single sample has none; --samples says how many")
+        if choices.spread:
+            check_maps(jobs, choices.spread)
     except InvalidParameter as err:
         stop(f"--{err.field.replace('_', '-')}: {err.message}", WRONG_CALL)
     except NullscaleError as err:

@@ -93,7 +93,7 @@ def test_threads_are_what_the_process_may_use(
 async def test_coding_past_the_deadline_is_a_504(monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
 
-    def slow(*_: object) -> None:
+    def slow(*_: object, pin: bool) -> None:
         release.wait(10)
 
     monkeypatch.setattr(pictures, "add_alpha", slow)

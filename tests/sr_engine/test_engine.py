@@ -560,7 +560,9 @@ def test_one_bad_request_fails_alone(prompt: str) -> None:
     assert isinstance(failure.error, EngineError)
 
 
-@pytest.mark.parametrize("place", ["sr_engine.correction.project", "sr_engine.active.round_consistently"])
+@pytest.mark.parametrize(
+    "place", ["sr_engine.correction.project", "sr_engine.active.round_consistently"]
+)
 def test_no_room_for_a_picture_fails_that_picture_alone(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

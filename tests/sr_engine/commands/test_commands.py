@@ -154,3 +154,15 @@ def test_one_sample_has_no_spread(tmp_path: Path, model: str) -> None:
         "upscale", source, "-o", tmp_path / "out.png", "--spread", tmp_path, "--model", model
     )
     assert code == 2 and "--spread: a single sample has none" in output
+
+
+def test_maps_overwrite_no_picture(tmp_path: Path, model: str) -> None:
+    source = photo(tmp_path / "in.png")
+    before = source.read_bytes()
+    for target in (tmp_path / "out.png", tmp_path / "more" / "in.png"):
+        code, output = call(
+            "upscale", source, "-o", target,
+            "--samples", 2, "--spread", tmp_path, "--model", model,
+        )  # fmt: skip
+        assert code == 2 and "a map would overwrite a picture" in output
+    assert source.read_bytes() == before

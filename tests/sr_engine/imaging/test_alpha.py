@@ -69,7 +69,7 @@ def test_hard_alpha_comes_back_but_at_its_edge(scale: float) -> None:
         samples=np.zeros((32, 32, 3), np.uint8), alpha=alpha, exif=None, xmp=None, bit_depth=8
     )
     side = output_side(32, scale)
-    assert not add_alpha(np.zeros((side, side, 3), np.uint8), source, scale).reachable
+    assert not add_alpha(np.zeros((side, side, 3), np.uint8), source, scale, pin=True).reachable
 
 
 @settings(max_examples=30, deadline=None)
@@ -96,7 +96,7 @@ def test_colour_is_fitted_under_alpha(scale: int, kind: str) -> None:
     image = np.clip(np.asarray(large) + rng.normal(0, 6, (32 * scale, 32 * scale, 3)), 0, 255)
     image = image.astype(np.uint8)
     assert (image > upscale_alpha(alpha, scale)[0][..., None]).any()
-    layers = add_alpha(image, source, scale)
+    layers = add_alpha(image, source, scale, pin=True)
     assert layers.alpha is not None and (layers.image <= layers.alpha[..., None]).all()
     encoded = encode_image(layers.image, kind, alpha=layers.alpha)
     measured = measure_consistency(encoded, source, reachable=layers.reachable)
@@ -108,10 +108,21 @@ def test_colour_is_fitted_under_alpha(scale: int, kind: str) -> None:
     np.testing.assert_array_equal(np.asarray(small), np.asarray(expected))
 
 
+def test_a_picture_that_is_not_bound_to_its_input_is_only_cut_off_under_alpha() -> None:
+    alpha = disc(8, 2)
+    source = SourceImage(
+        samples=np.zeros((8, 8, 3), np.uint8), alpha=alpha, exif=None, xmp=None, bit_depth=8
+    )
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    layers = add_alpha(image, source, 2, pin=False)
+    assert layers.alpha is not None
+    np.testing.assert_array_equal(layers.image, np.minimum(image, layers.alpha[..., None]))
+
+
 def test_opaque_pictures_are_left_alone() -> None:
     image = np.zeros((8, 8, 3), np.uint8)
     source = SourceImage(samples=image[:4, :4], alpha=None, exif=None, xmp=None, bit_depth=8)
-    layers = add_alpha(image, source, 2)
+    layers = add_alpha(image, source, 2, pin=True)
     assert layers.image is image and layers.alpha is None and layers.reachable
 
 
