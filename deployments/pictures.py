@@ -14,7 +14,7 @@ from deployments.workload import work_units
 from sr_engine.imaging.alpha import add_alpha
 from sr_engine.imaging.encoding import encode_image, measure_consistency
 from sr_engine.operators import output_side
-from sr_engine.request import Consistency
+from sr_engine.result import Consistency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

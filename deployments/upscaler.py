@@ -19,7 +19,8 @@ from deployments.repeating import repeat
 from deployments.settings import Settings
 from sr_engine.errors import EngineDead
 from sr_engine.events import Progress
-from sr_engine.request import UpscaleRequest, UpscaleResult, Value
+from sr_engine.request import UpscaleRequest, Value
+from sr_engine.result import UpscaleResult
 from sr_engine.work import Caps
 
 logger = logging.getLogger(__name__)

@@ -20,11 +20,12 @@ from baselines import plain_loop
 from skimage import data
 
 import sr_engine.active
-import sr_engine.ddnm
+import sr_engine.correction
 from sr_engine.engine import SREngine
 from sr_engine.loading import load_model
 from sr_engine.operators import BicubicDownscale
-from sr_engine.request import UpscaleRequest, UpscaleResult
+from sr_engine.request import UpscaleRequest
+from sr_engine.result import UpscaleResult
 from sr_engine.rounding import round_consistently
 
 
@@ -42,7 +43,7 @@ def maths_timed() -> Iterator[list[float]]:
 
         return call
 
-    places = [(sr_engine.ddnm, "project"), (sr_engine.active, "round_consistently")]
+    places = [(sr_engine.correction, "project"), (sr_engine.active, "round_consistently")]
     before = [getattr(module, name) for module, name in places]
     try:
         for (module, name), function in zip(places, before, strict=True):

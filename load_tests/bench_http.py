@@ -27,7 +27,8 @@ from PIL import Image
 from sr_engine.engine import SREngine
 from sr_engine.events import RequestFailure
 from sr_engine.loading import load_model
-from sr_engine.request import UpscaleRequest, UpscaleResult
+from sr_engine.request import UpscaleRequest
+from sr_engine.result import UpscaleResult
 
 SETTINGS = {"threads": 1, "limits": {"max_wait_s": 600}}
 

@@ -18,7 +18,7 @@ from deployments.app import AppArgs
 from deployments.messages import UpscaleReply
 from deployments.upscaler import Upscaler, UpscalerArgs
 from sr_engine.prompts import PromptEmbeddings
-from sr_engine.request import UpscaleResult
+from sr_engine.result import UpscaleResult
 from sr_engine.runner import Model
 from sr_engine.work import Variant
 

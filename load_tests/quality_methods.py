@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
+
+from quality_damages import DAMAGES, Damage
 
 from sr_engine.presets import PRESETS
 from sr_engine.request import Value
@@ -52,12 +54,16 @@ class Method:
         label: its name on the page.
         params: of `ddnm`, put over the model's defaults.
         samples: pictures whose mean it returns.
+        damage: what befalls its input first; None is nothing.
+        estimates: σ_y is what the damaged file is guessed to have.
     """
 
     label: str
     kind: Kind = "ddnm"
     params: Mapping[str, Value] = field(default_factory=dict)
     samples: int = 1
+    damage: Damage | None = None
+    estimates: bool = False
 
 
 BICUBIC = Method("bicubic", "bicubic")
@@ -125,4 +131,22 @@ def crossed(projection: str, steps: int, eta: float, strength: float) -> Method:
     )
 
 
-TABLES = {"methods": methods, "defaults": defaults, "equal_time": equal_time, "cross": cross}
+def noisy() -> Iterator[Method]:
+    """Yield, of each damage, bicubic and `balanced`, without allowance for noise and with it."""
+    yield BICUBIC
+    for name, damage in DAMAGES.items():
+        yield replace(BICUBIC, label=f"{name}: bicubic", damage=damage)
+        yield replace(BALANCED, label=f"{name}: balanced", damage=damage)
+        yield replace(BALANCED, label=f"{name}: estimated", damage=damage, estimates=True)
+        if damage.noise:
+            given = changed({"sigma_y": damage.noise})
+            yield replace(given, label=f"{name}: given", damage=damage)
+
+
+TABLES = {
+    "methods": methods,
+    "defaults": defaults,
+    "equal_time": equal_time,
+    "cross": cross,
+    "noisy": noisy,
+}

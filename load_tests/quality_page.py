@@ -14,6 +14,7 @@ from quality_tables import (
     labelled,
     measures,
     named,
+    noisy,
     projections,
 )
 
@@ -38,6 +39,7 @@ def render(kept: Mapping[str, Any]) -> str:
         "projections": projections,
         "at_time": at_time,
         "cross": cross,
+        "noisy": noisy,
         "reached": reached,
         "differences": differences,
         "pictures": pictures,

@@ -16,6 +16,8 @@ from quality_runs import Bench
 SCALE = 4
 SCALES = [2, 3, 4, 8]
 LONG_TABLE_PX = 128
+NOISY_PX = 256
+"""JPEG's blocks, and noise to be estimated from, need more of a picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,12 @@ def plans(scales: Sequence[int], crop_px: int | None) -> list[Plan]:
     A side of 0 is the whole picture. None leaves it to the table: the methods at ×4 on whole
     pictures, all else on small squares.
     """
-    small = LONG_TABLE_PX if crop_px is None else crop_px or None
     whole = crop_px or None
+    small = LONG_TABLE_PX if crop_px is None else whole
     found = [Plan("methods", scale, whole if scale == SCALE else small) for scale in scales]
-    return found + [Plan(table, SCALE, small) for table in TABLES if table != "methods"]
+    noisy = NOISY_PX if crop_px is None else whole
+    sides = {table: noisy if table == "noisy" else small for table in TABLES if table != "methods"}
+    return found + [Plan(table, SCALE, side) for table, side in sides.items()]
 
 
 def figures(

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from quality_pictures import Truth, enlarge, shrink
 
 from sr_engine.checkpoint import find_checkpoint
 from sr_engine.engine import SREngine
+from sr_engine.imaging.noise import noise_of
 from sr_engine.operators import BicubicDownscale
 from sr_engine.request import UpscaleParams
 from sr_engine.rounding import round_consistently
@@ -61,6 +62,10 @@ class Bench:
             "scale": scale,
             "picture": [truth.group, truth.name, truth.digest],
         }
+        if method.damage is not None:
+            key["damage"] = asdict(method.damage)
+        if method.estimates:
+            key["estimates"] = True
         if method.kind == "ddnm":
             params = self.params(method, scale)
             plain = UpscaleParams()
@@ -81,10 +86,17 @@ class Bench:
     ) -> tuple[dict[str, float | None], np.ndarray]:
         """Return the measures of one picture, and the picture."""
         small = shrink(truth.pixels, scale)
+        if method.damage is not None:
+            data, small = method.damage.done_to(small)
+            if method.estimates:
+                sigma_y = noise_of(data, small)
+                method = replace(method, params={**method.params, "sigma_y": sigma_y})
         started = time.perf_counter()
         image, singles = self.make(method, small, scale)
         seconds = time.perf_counter() - started
         found = {**compare(image, truth.pixels, scale), "seconds": seconds}
+        if method.estimates:
+            found["sigma_y"] = float(method.params["sigma_y"])
         if singles:
             found["best_single_psnr_y"] = max(
                 metrics.psnr_y(single, truth.pixels, scale) for single in singles

@@ -141,6 +141,31 @@ def cross(table: Mapping[str, Any]) -> str:
     return markdown([*CROSS_HEADS.values(), *(c.head for c in columns)], rows)
 
 
+def noisy(table: Mapping[str, Any]) -> str:
+    """Return what becomes of damaged inputs, PSNR-Y and SSIMULACRA2, and the σ_y that was guessed."""
+    ways = {"bicubic": "bicubic", "balanced": "`balanced`", "given": "σ_y given"}
+    ways["estimated"] = "σ_y estimated"
+    found: dict[str, dict[str, Row]] = {}
+    for row in table["rows"]:
+        damage, _, way = row["label"].rpartition(": ")
+        if damage:
+            found.setdefault(damage, {})[way] = row["means"]
+    rows = (
+        [
+            damage,
+            *(
+                f"{fixed(of[way]['psnr_y'], 2)}, {fixed(of[way]['ssimulacra2'], 1)}"
+                if way in of
+                else ""
+                for way in ways
+            ),
+            fixed(of["estimated"].get("sigma_y"), 3) if "estimated" in of else "",
+        ]
+        for damage, of in found.items()
+    )
+    return markdown(["input", *ways.values(), "estimate"], rows)
+
+
 def named(found: Sequence[Any] | None, digits: int) -> str:
     """Return a value and the picture that has it."""
     return "–" if found is None else f"{signed(found[0], digits)} ({found[1].rpartition('/')[2]})"

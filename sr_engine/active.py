@@ -17,7 +17,8 @@ from sr_engine.nearby import round_nearby
 from sr_engine.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
 from sr_engine.operators import AveragePooling, BicubicDownscale, LinearOperator
 from sr_engine.plan import OVERLAP_SHARE, canvas_of, is_flat, sigmas_of, tiles_of
-from sr_engine.request import MAX_SEED, Consistency, UpscaleRequest, UpscaleResult
+from sr_engine.request import MAX_SEED, UpscaleRequest
+from sr_engine.result import Consistency, UpscaleResult
 from sr_engine.rounding import RoundedImage, round_consistently, round_plainly
 from sr_engine.runner import Model, Row
 from sr_engine.tiling import Tile, blend

@@ -1,7 +1,6 @@
 """The engine behind one thread: commands in, futures and event streams out."""
 
 import asyncio
-import contextlib
 import logging
 import queue
 import threading
@@ -9,10 +8,12 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
+from sr_engine.callers import Caller, Callers
 from sr_engine.engine import SREngine
 from sr_engine.errors import EngineDead, EngineDraining, NullscaleError
-from sr_engine.events import Event, Progress, QueuedEvent, RequestFailure, StepEvent
-from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.events import Progress, RequestFailure
+from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.result import UpscaleResult
 from sr_engine.work import Caps
 
 logger = logging.getLogger(__name__)
@@ -22,26 +23,16 @@ QUEUE_NEWS_S = 0.5
 HEARTBEAT_LIMIT_S = 120.0
 
 
-@dataclass(slots=True, eq=False)
-class _Caller:
-    """Who waits for a request: its events and its end go to ``loop``."""
-
-    loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[UpscaleResult]"
-    on_event: Callable[[Progress], None]
-    position: int = -1
-
-
 @dataclass(frozen=True, slots=True)
 class _Add:
     request: UpscaleRequest
-    caller: _Caller
+    caller: Caller
 
 
 @dataclass(frozen=True, slots=True)
 class _Abort:
     request_id: str
-    caller: _Caller
+    caller: Caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +58,7 @@ class AsyncSREngine:
         self._engine = engine
         self._heartbeat_limit_s = heartbeat_limit_s
         self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
-        self._callers: dict[str, _Caller] = {}
+        self._callers = Callers()
         self._open = 0  # requests whose coroutine has not ended; of interest to `drain` alone
         self._open_lock = threading.Lock()
         self._draining = False
@@ -110,7 +101,7 @@ class AsyncSREngine:
                 raise EngineDraining("the engine takes no more requests")
             self._open += 1
         loop = asyncio.get_running_loop()
-        caller = _Caller(loop, loop.create_future(), on_event)
+        caller = Caller(loop, loop.create_future(), on_event)
         try:
             self._commands.put(_Add(request, caller))
             if self._stopped:
@@ -186,13 +177,11 @@ class AsyncSREngine:
         self._stopped = True
         dead = EngineDead("the engine has stopped")
         dead.__cause__ = self._death
-        for request_id in list(self._callers):
-            self._deliver(RequestFailure(request_id, dead))
+        self._callers.fail(dead)
         while not self._commands.empty():
             command = self._commands.get()
             if isinstance(command, _Add):
-                self._callers[command.request.request_id] = command.caller
-                self._deliver(RequestFailure(command.request.request_id, dead))
+                command.caller.end(RequestFailure(command.request.request_id, dead))
 
     def _take_commands(self) -> bool:
         """Carry out what was asked for since the last batch; return False to end."""
@@ -209,62 +198,32 @@ class AsyncSREngine:
             if isinstance(command, _Limit):
                 self._engine.limit(command.caps)
             elif isinstance(command, _Abort):
-                if self._callers.get(command.request_id) is command.caller:
-                    self._deliver(*self._engine.abort(command.request_id))
+                if self._callers.has(command.request_id, command.caller):
+                    self._callers.deliver(self._engine.abort(command.request_id))
             else:
                 self._add(command)
 
     def _step(self) -> None:
         # Its own scope: a thread that waits must not keep the last picture alive.
         if self._engine.has_work():
-            self._deliver(*self._engine.step())
+            self._callers.deliver(self._engine.step())
 
     def _tell_queue(self) -> None:
         """Tell those that wait where they stand, where that has changed."""
         if time.monotonic() - self._told_s < QUEUE_NEWS_S:
             return
         self._told_s = time.monotonic()
-        for event in self._engine.queue():
-            caller = self._callers[event.request_id]
-            if caller.position != event.position:
-                caller.position = event.position
-                self._deliver(event)
+        self._callers.tell_positions(self._engine.queue())
 
     def _add(self, command: _Add) -> None:
         request_id = command.request.request_id
         try:
             self._engine.add_request(command.request)
         except NullscaleError as err:
-            failure = RequestFailure(request_id, err)
-            _call(command.caller.loop, _settle, command.caller.future, failure)
+            command.caller.end(RequestFailure(request_id, err))
         except BaseException:
             # The thread is about to end, and tells every caller that it knows.
-            self._callers[request_id] = command.caller
+            self._callers.add(request_id, command.caller)
             raise
         else:
-            self._callers[request_id] = command.caller
-
-    def _deliver(self, *events: Event) -> None:
-        for event in events:
-            if isinstance(event, StepEvent | QueuedEvent):
-                caller = self._callers[event.request_id]
-                _call(caller.loop, caller.on_event, event)
-            else:
-                ended = self._callers.pop(event.request_id, None)
-                if ended is not None:
-                    _call(ended.loop, _settle, ended.future, event)
-
-
-def _settle(future: "asyncio.Future[UpscaleResult]", event: UpscaleResult | RequestFailure) -> None:
-    if future.done():
-        return
-    if isinstance(event, UpscaleResult):
-        future.set_result(event)
-    else:
-        future.set_exception(event.error)
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[..., None], *args: object) -> None:
-    # A caller whose event loop has closed is gone; its request ends unheard.
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *args)
+            self._callers.add(request_id, command.caller)

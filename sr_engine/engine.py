@@ -29,7 +29,8 @@ from sr_engine.failures import REQUEST_ERRORS, failure_of
 from sr_engine.jobs import Active, Begin, Job
 from sr_engine.metrics import Metrics, PrometheusRecorder
 from sr_engine.plan import canvas_of, plan_stages
-from sr_engine.request import Downscale, UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.request import Downscale, UpscaleParams, UpscaleRequest
+from sr_engine.result import UpscaleResult
 from sr_engine.runner import Model, Runner
 from sr_engine.scheduler import Scheduler
 from sr_engine.work import Caps, Kind, Phase, TileTask, Variant

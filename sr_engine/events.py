@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sr_engine.errors import NullscaleError
-from sr_engine.request import UpscaleResult
+from sr_engine.result import UpscaleResult
 
 
 @dataclass(frozen=True, slots=True)

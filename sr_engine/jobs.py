@@ -12,7 +12,8 @@ from torch import Tensor
 from sr_engine.errors import InvalidResult
 from sr_engine.model_info import ModelInfo
 from sr_engine.plan import plan_stages, smaller_tiles
-from sr_engine.request import UpscaleRequest, UpscaleResult
+from sr_engine.request import UpscaleRequest
+from sr_engine.result import UpscaleResult
 from sr_engine.runner import Model, Row
 from sr_engine.work import Kind, Plan, Variant
 

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from sr_engine.request import UpscaleResult
+from sr_engine.result import UpscaleResult
 from sr_engine.work import Kind
 
 logger = logging.getLogger(__name__)

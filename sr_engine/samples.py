@@ -13,7 +13,8 @@ from sr_engine.engine import SREngine
 from sr_engine.errors import InvalidParameter
 from sr_engine.events import RequestFailure, StepEvent
 from sr_engine.operators import BicubicDownscale
-from sr_engine.request import MAX_SEED, Consistency, UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.request import MAX_SEED, UpscaleParams, UpscaleRequest
+from sr_engine.result import Consistency, UpscaleResult
 from sr_engine.rounding import round_consistently, round_plainly
 
 MAX_SAMPLES = 64

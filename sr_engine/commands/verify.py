@@ -9,7 +9,7 @@ from sr_engine.commands.terminal import SOME_FAILED, WRONG_CALL, stop
 from sr_engine.errors import InvalidImage
 from sr_engine.imaging.encoding import measure_consistency
 from sr_engine.imaging.image_io import SourceImage, decode_image
-from sr_engine.request import Consistency
+from sr_engine.result import Consistency
 
 
 def verify(

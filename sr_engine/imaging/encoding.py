@@ -10,7 +10,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from sr_engine.imaging.image_io import FORMATS, OutputFormat, SourceImage
 from sr_engine.imaging.premultiply import unpremultiply
-from sr_engine.request import Consistency
+from sr_engine.result import Consistency
 
 JPEG_QUALITY = 95
 

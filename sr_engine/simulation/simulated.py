@@ -18,7 +18,8 @@ from sr_engine.model_info import ModelInfo
 from sr_engine.operators import output_side
 from sr_engine.plan import plan_stages
 from sr_engine.prompts import PromptEmbeddings
-from sr_engine.request import Consistency, UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.result import Consistency, UpscaleResult
 from sr_engine.runner import Model, Row
 from sr_engine.simulation.devices import PREFIX, Device, find_device
 from sr_engine.work import Kind, Phase, Variant

@@ -12,7 +12,8 @@ from deployments.pictures import Picture
 from deployments.problems import Problem
 from deployments.schemas import JobState, TimingsMs
 from sr_engine.imaging.image_io import SourceImage
-from sr_engine.request import Consistency, UpscaleParams
+from sr_engine.request import UpscaleParams
+from sr_engine.result import Consistency
 
 
 class Clock:

@@ -13,7 +13,8 @@ from deployments.replica_metrics import ReplicaMetrics
 from deployments.schemas import TimingsMs
 from sr_engine.imaging.image_io import SourceImage
 from sr_engine.metrics import PrometheusRecorder
-from sr_engine.request import Consistency, UpscaleParams
+from sr_engine.request import UpscaleParams
+from sr_engine.result import Consistency
 
 SOURCE = SourceImage(
     samples=np.zeros((2, 2, 3), np.uint8), alpha=None, exif=None, xmp=None, bit_depth=8

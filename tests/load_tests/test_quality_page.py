@@ -15,7 +15,7 @@ from fakes import FakeModel
 from PIL import Image
 from quality_methods import BALANCED, BICUBIC, Method, changed
 from quality_pictures import load_truths
-from quality_plans import LONG_TABLE_PX, Plan, figures, plans
+from quality_plans import LONG_TABLE_PX, NOISY_PX, Plan, figures, plans
 from quality_records import Records
 from quality_runs import Bench, Weights
 from skimage import data
@@ -102,6 +102,7 @@ def test_every_table_is_on_the_page(kept: dict[str, Any]) -> None:
     assert "In the 2.00 s a picture that `balanced` takes, `latent` gets to" in page
     assert "| any | 1 | any | 0.5 | 26.00 |" in page
     assert "| latent | 16 | 0.85 | 1.0 | 26.00 |" in page
+    assert "| noise, σ = 0.05 | 26.00, " in page
     assert "mean distance\nfrom grey of 0.25 levels" in page
     assert "None" not in page
     assert "nan" not in page
@@ -193,5 +194,6 @@ def test_long_tables_are_of_small_squares_unless_told_otherwise() -> None:
     assert by_table[("methods", 4)] is None
     assert by_table[("methods", 2)] == LONG_TABLE_PX
     assert by_table[("cross", 4)] == LONG_TABLE_PX
+    assert by_table[("noisy", 4)] == NOISY_PX
     assert {plan.crop_px for plan in plans([4], 0)} == {None}
     assert {plan.crop_px for plan in plans([4], 64)} == {64}

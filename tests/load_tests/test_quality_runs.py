@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fakes import FakeModel
 from PIL import Image
+from quality_damages import DAMAGES
 from quality_methods import (
     BALANCED,
     BICUBIC,
@@ -23,6 +24,7 @@ from quality_runs import Bench, Weights, pseudo_inverse
 from skimage import data
 
 from sr_engine.engine import SREngine
+from sr_engine.imaging.noise import noise_of
 
 TRUTH = Truth("set", "coffee", np.ascontiguousarray(data.coffee()[150:198, 250:298]))
 
@@ -83,6 +85,38 @@ def test_every_kind_is_measured(bench: Bench, method: Method) -> None:
     assert found["exact_share"] == (shrink(image, 4) == shrink(TRUTH.pixels, 4)).mean()
     assert found["seconds"] > 0
     assert "best_single_psnr_y" not in found
+
+
+def test_damage_is_of_the_strength_that_it_says() -> None:
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    _, noisy = DAMAGES["noise, σ = 0.05"].done_to(grey)
+    assert np.std(noisy / 255) == pytest.approx(0.05, rel=0.02)
+    np.testing.assert_array_equal(DAMAGES["noise, σ = 0.05"].done_to(grey)[1], noisy)
+    np.testing.assert_array_equal(DAMAGES["none"].done_to(TRUTH.pixels)[1], TRUTH.pixels)
+    errors = [
+        np.std(DAMAGES[f"JPEG, quality {quality}"].done_to(TRUTH.pixels)[1] - 1.0 * TRUTH.pixels)
+        for quality in (90, 70, 40)
+    ]
+    assert errors == sorted(errors) and errors[0] > 0
+
+
+def test_a_damaged_input_is_what_the_method_gets(bench: Bench) -> None:
+    damage = DAMAGES["noise, σ = 0.1"]
+    found, image = bench.measure(replace(BICUBIC, damage=damage), TRUTH, 4)
+    clean, _ = bench.measure(BICUBIC, TRUTH, 4)
+    assert found["psnr_y"] < clean["psnr_y"]
+    keys = [
+        bench.key(method, TRUTH, 4)
+        for method in (
+            BICUBIC,
+            replace(BICUBIC, damage=damage),
+            replace(BALANCED, damage=damage),
+            replace(BALANCED, damage=damage, estimates=True),
+        )
+    ]
+    assert len({str(key) for key in keys}) == len(keys)
+    guessed, _ = bench.measure(replace(BALANCED, damage=damage, estimates=True), TRUTH, 4)
+    assert guessed["sigma_y"] == noise_of(*damage.done_to(shrink(TRUTH.pixels, 4)))
 
 
 def test_a_mean_is_compared_with_each_of_its_samples(bench: Bench) -> None:

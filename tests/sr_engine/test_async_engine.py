@@ -16,7 +16,8 @@ from sr_engine.async_engine import AsyncSREngine
 from sr_engine.engine import SREngine
 from sr_engine.errors import EngineDead, EngineDraining, EngineError
 from sr_engine.events import Progress, QueuedEvent, StepEvent
-from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.result import UpscaleResult
 from sr_engine.work import Caps, Variant
 
 

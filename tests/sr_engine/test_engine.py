@@ -33,7 +33,8 @@ from sr_engine.events import Event, RequestFailure, StepEvent
 from sr_engine.metrics import Metrics, PrometheusRecorder
 from sr_engine.plan import plan_stages
 from sr_engine.prompts import PromptEmbeddings
-from sr_engine.request import Projection, UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.request import Projection, UpscaleParams, UpscaleRequest
+from sr_engine.result import UpscaleResult
 from sr_engine.work import TileLimits, Variant
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from sr_engine.commands.main import app
 from sr_engine.commands.verify import describe
 from sr_engine.operators import BicubicDownscale
-from sr_engine.request import Consistency
+from sr_engine.result import Consistency
 from sr_engine.rounding import round_consistently
 
 

@@ -10,7 +10,8 @@ from sr_engine.engine import SREngine
 from sr_engine.errors import ModelLoadError
 from sr_engine.events import Event, StepEvent
 from sr_engine.plan import plan_stages
-from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.result import UpscaleResult
 from sr_engine.simulation.devices import DEVICES
 from sr_engine.simulation.simulated import SimulatedModel, SimulatedRequest
 from sr_engine.work import Kind, Phase
