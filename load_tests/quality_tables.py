@@ -142,7 +142,7 @@ def cross(table: Mapping[str, Any]) -> str:
 
 
 def noisy(table: Mapping[str, Any]) -> str:
-    """Return what becomes of damaged inputs, PSNR-Y and SSIMULACRA2, and the σ_y that was guessed."""
+    """Return what becomes of damaged inputs, PSNR-Y and SSIMULACRA2, and the σ_y guessed."""
     ways = {"bicubic": "bicubic", "balanced": "`balanced`", "given": "σ_y given"}
     ways["estimated"] = "σ_y estimated"
     found: dict[str, dict[str, Row]] = {}

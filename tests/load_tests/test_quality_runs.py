@@ -102,7 +102,7 @@ def test_damage_is_of_the_strength_that_it_says() -> None:
 
 def test_a_damaged_input_is_what_the_method_gets(bench: Bench) -> None:
     damage = DAMAGES["noise, σ = 0.1"]
-    found, image = bench.measure(replace(BICUBIC, damage=damage), TRUTH, 4)
+    found, _ = bench.measure(replace(BICUBIC, damage=damage), TRUTH, 4)
     clean, _ = bench.measure(BICUBIC, TRUTH, 4)
     assert found["psnr_y"] < clean["psnr_y"]
     keys = [
