@@ -23,7 +23,7 @@ from contact_sheets import write_sheets
 from PIL import Image
 from quality_figures import of_all
 from quality_methods import BALANCED, BICUBIC, TABLES
-from quality_pictures import Truth, load_truths
+from quality_pictures import Truth, find_images, load_truths
 from quality_plans import LONG_TABLE_PX, SCALE, SCALES, Plan, figures, plans
 from quality_records import Records
 from quality_runs import Bench, Weights
@@ -113,6 +113,8 @@ def main() -> None:
     )
     measurements.add_option(parser)
     args = parser.parse_args()
+    if not find_images(args.images):
+        parser.error(f"there are no pictures in {', '.join(map(str, args.images))}")
     if args.threads:
         torch.set_num_threads(args.threads)
 
