@@ -29,7 +29,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,10 @@ from gpu_models import (  # noqa: E402
     random_networks,
     save_checkpoint,
 )
-from gpu_phases import maths, phases  # noqa: E402
+from gpu_phases import ROWS, maths, phases  # noqa: E402
 from gpu_report import Figures, Report, rounded  # noqa: E402
 from gpu_requests import (  # noqa: E402
+    MIX,
     mixed,
     one_picture,
     requests,
@@ -69,50 +71,79 @@ from sr_engine.work import Phase  # noqa: E402
 
 FOLDER = ROOT / "docs" / "measurements" / "gpu"
 SHM = Path("/dev/shm")
-DTYPE = torch.bfloat16
 ROOM_FOR_ROWS = (1.5, 0.6)
-DRY_REQUESTS = 6
 
 
-def measure(report: Report, benches: Sequence[Bench], device: str, scratch: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What is run on which device, and how much of it."""
+
+    benches: tuple[Bench, ...] = REAL
+    device: str = "cuda"
+    dtype: torch.dtype = torch.bfloat16
+    dtypes: tuple[str, ...] = ("float32", "bfloat16")
+    rows: tuple[int, ...] = ROWS
+    steps: int = 8
+    requests: int = len(MIX)
+    limits: Mapping[str, int] = field(default_factory=dict)
+
+
+def dry_effort() -> Effort:
+    """Return what a CPU does in a minute; most of them are slow in bfloat16."""
+    return Effort(
+        benches=dry(),
+        device="cpu",
+        dtype=torch.float32,
+        dtypes=("float32",),
+        rows=(1, 2),
+        steps=2,
+        requests=4,
+        limits={"side": 256, "megabytes": 16},
+    )
+
+
+def measure(report: Report, effort: Effort, scratch: Path) -> None:
     """Take every measurement, in the order of their worth."""
-    dry_run = device == "cpu"
-    small = {"side": 256, "megabytes": 16} if dry_run else {}
+    device, dtype = effort.device, effort.dtype
     found: list[Limits] = []
 
     def limits_told() -> Figures:
-        found.append(measure_limits(device, **small))
+        found.append(measure_limits(device, dtype, **effort.limits))
         return {"bytes_s": rounded(found[0].bytes_s), "flop_s": rounded(found[0].flop_s)}
 
     report.measure("limits", limits_told)
     if not found:
         return
-    for dtype in ("float32", "bfloat16"):
-        report.measure("same_image", lambda dtype=dtype: same_image(device, dtype), dtype=dtype)
-    medium, large = benches
-    floors = Floors(medium, found[0], DTYPE)
-    stock, ours = both(report, medium, device, scratch)
+    for name in effort.dtypes:
+        report.measure("same_image", lambda name=name: same_image(device, name), dtype=name)
+    medium, large = effort.benches
+    floors = Floors(medium, found[0], dtype)
+    stock, ours = both(report, medium, effort, scratch)
     for how, model in (("stock", stock), ("ours", ours)):
         if model is not None:
-            phases(report, medium, how, model, floors)
+            phases(report, medium, how, model, floors, rows=effort.rows)
     maths(report, medium.sides_px, device, found[0])
     if stock is not None and ours is not None:
-        report.measure("one_picture", lambda: one_picture(stock, ours, floors), model=medium.name)
+        report.measure(
+            "one_picture",
+            lambda: one_picture(stock, ours, floors, steps=effort.steps),
+            model=medium.name,
+        )
     del stock
     if ours is not None:
-        whole(report, medium, ours, dry_run)
+        whole(report, medium, ours, effort)
     ours = None
-    floors = Floors(large, found[0], DTYPE)
-    stock, ours = both(report, large, device, scratch)
+    floors = Floors(large, found[0], dtype)
+    stock, ours = both(report, large, effort, scratch)
     for how, model in (("stock", stock), ("ours", ours)):
         if model is not None:
             # The autoencoder is the same one.
-            phases(report, large, how, model, floors, which=[Phase.DENOISE])
+            phases(report, large, how, model, floors, which=[Phase.DENOISE], rows=effort.rows)
 
 
-def whole(report: Report, bench: Bench, ours: Model, dry_run: bool) -> None:
+def whole(report: Report, bench: Bench, ours: Model, effort: Effort) -> None:
     """Measure loads and short memory on the networks as we run them."""
-    given = requests(ours.info.native_px, *([DRY_REQUESTS] if dry_run else []))
+    given = requests(ours.info.native_px, effort.requests)
     watched = Watched(ours)
     engine = watched.engine()
     found = report.measure("saturated", lambda: saturated(watched, engine, given), model=bench.name)
@@ -138,20 +169,20 @@ def whole(report: Report, bench: Bench, ours: Model, dry_run: bool) -> None:
 
 
 def both(
-    report: Report, bench: Bench, device: str, scratch: Path
+    report: Report, bench: Bench, effort: Effort, scratch: Path
 ) -> tuple[StockModel | None, Model | None]:
     """Make a model with random weights, stock and as we run it; None is what could not be made."""
     made: dict[str, Any] = {}
     folder = scratch / bench.name
 
     def build() -> Figures:
-        networks = random_networks(bench.architecture, device, DTYPE)
+        networks = random_networks(bench.architecture, effort.device, effort.dtype)
         save_checkpoint(folder, networks, bench)
         made["stock"] = StockModel(networks, bench)
         return {}
 
     def load() -> Figures:
-        made["ours"] = as_we_run_it(folder, device, DTYPE)
+        made["ours"] = as_we_run_it(folder, effort.device, effort.dtype)
         return {"weights_bytes": made["ours"].info.memory_bytes}
 
     report.measure("build", build, model=bench.name, native_px=bench.sides_px[0])
@@ -161,7 +192,7 @@ def both(
 
 def same_image(device: str, dtype: str) -> Figures:
     """Compare the bundled model's picture with that of the CPU in float32."""
-    ramp = np.linspace(0, 6.3, 24)
+    ramp = np.linspace(0, 6.3, 16)
     image = 128 + 100 * np.sin(ramp)[:, None, None] * np.cos(ramp)[None, :, None] * np.ones(3)
     pictures = []
     for where, number in (("cpu", "float32"), (device, dtype)):
@@ -173,7 +204,7 @@ def same_image(device: str, dtype: str) -> Figures:
     return {"largest_difference": rounded(float(apart.max())), "psnr_db": rounded(float(psnr_db))}
 
 
-def machine(device: str) -> dict[str, Any]:
+def machine_of(device: str) -> dict[str, Any]:
     """Say what these figures are of."""
     cuda = device.startswith("cuda")
     return {
@@ -198,15 +229,16 @@ def main() -> None:
         parser.error("a dry run's figures are not kept")
     if not args.dry_run and not torch.cuda.is_available():
         parser.error("PyTorch sees no CUDA device; --dry-run shows on a CPU that it runs")
-    device = "cpu" if args.dry_run else "cuda"
+    effort = dry_effort() if args.dry_run else Effort()
     report = Report(args.budget_s, **({"dry_run": True} if args.dry_run else {}))
     place = args.scratch or (SHM if SHM.is_dir() and not args.dry_run else None)
     with tempfile.TemporaryDirectory(dir=place) as scratch, torch.no_grad():
-        measure(report, dry() if args.dry_run else REAL, device, Path(scratch))
-    result = {"dry_run": args.dry_run, "machine": machine(device), "figures": report.lines}
+        measure(report, effort, Path(scratch))
+    machine = machine_of(effort.device)
+    result = {"dry_run": args.dry_run, "machine": machine, "figures": report.lines}
     if args.save:
         FOLDER.mkdir(parents=True, exist_ok=True)
-        name = "-".join(result["machine"]["gpu"].lower().split())
+        name = "-".join(machine["gpu"].lower().split())
         (FOLDER / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
 

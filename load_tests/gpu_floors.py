@@ -60,13 +60,15 @@ def timed(call: Callable[[], object], device: str) -> Timing:
     return Timing(statistics.median(taken), peak)
 
 
-def measure_limits(device: str, *, side: int = 8192, megabytes: int = 4096) -> Limits:
+def measure_limits(
+    device: str, dtype: torch.dtype, *, side: int = 8192, megabytes: int = 4096
+) -> Limits:
     """Copy a large tensor, counting bytes read and written, and multiply two large matrices.
 
     Random numbers, not zeros: on those a GPU is faster than on any picture.
     """
     bytes_s = _copied(megabytes * 10**6, device)
-    left, right = (torch.randn(side, side, device=device).bfloat16() for _ in range(2))
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     product_s = timed(lambda: left @ right, device).seconds
     return Limits(bytes_s, 2 * side**3 / product_s)
 

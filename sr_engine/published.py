@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, SD3Transformer2DModel
+from torch import nn
 
 from sr_engine.checkpoint import read_config
 
@@ -69,7 +70,10 @@ class Architecture:
         with torch.device("meta"):
             transformer = SD3Transformer2DModel.from_config(dict(self.transformer))
             vae = AutoencoderKL.from_config(dict(self.vae))
-        return tuple(n.to(dtype).requires_grad_(False).eval() for n in (transformer, vae))
+        for network in (transformer, vae):
+            # Diffusers' own `to` warns of layers to keep in float32, of which there are none.
+            nn.Module.to(network, dtype).requires_grad_(False).eval()
+        return transformer, vae
 
 
 PUBLISHED: Mapping[str, Architecture] = {

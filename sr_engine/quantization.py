@@ -53,4 +53,5 @@ def _fp8() -> Any:
     from diffusers import TorchAoConfig
     from torchao.quantization import Float8WeightOnlyConfig
 
-    return TorchAoConfig(Float8WeightOnlyConfig())
+    # It would change torch.compile's settings for everything else in the process.
+    return TorchAoConfig(Float8WeightOnlyConfig(set_inductor_config=False))

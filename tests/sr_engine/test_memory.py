@@ -94,7 +94,7 @@ def test_what_fits_fits() -> None:
     ]
     first = next(i for i, one in enumerate(found) if one is not None)
     assert all(one is None for one in found[:first])
-    assert found[first] is not None and set(found[first].rows.values()) == {1}
+    assert found[first] is not None and found[first].rows[Phase.DECODE] == 1
     for gb, one in enumerate(found[first:], first + 1):
         assert one is not None
         assert all(n & (n - 1) == 0 and n <= ROW_LIMITS[p] for p, n in one.rows.items())
