@@ -46,8 +46,8 @@ class UpscalerArgs(BaseModel):
     )
     quantize: Literal["nf4", "fp8"] | None = Field(
         default=None,
-        description="keeps the transformer's weights in fewer bits; on CUDA, with the extra "
-        "`quantize` installed",
+        description="keeps the transformer's weights in fewer bits (nf4 on CUDA only), with the "
+        "extra `quantize` installed",
     )
     caps_budget_s: float | None = Field(
         default=None,

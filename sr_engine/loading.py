@@ -44,7 +44,7 @@ def load_model(
     dtype: float32, bfloat16 or float16; "auto" is bfloat16 on CUDA, float32 elsewhere.
     draft: an AutoencoderTiny for the same latents, a folder or a hub id such as
         "madebyollin/taesd3"; by default the checkpoint's own ``vae_draft``, if it has one.
-    quantize: keeps the transformer's weights in fewer bits, "nf4" or "fp8"; needs CUDA.
+    quantize: keeps the transformer's weights in fewer bits, "nf4" (on CUDA) or "fp8".
     cache_dir: keeps the empty prompt's embeddings; $NULLSCALE_CACHE or ~/.cache/nullscale.
 
     Raises:

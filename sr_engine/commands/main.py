@@ -20,7 +20,7 @@ def info(
     model: Annotated[str, typer.Option(help="bundled, a folder or a hub id")] = "bundled",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
-    quantize: Annotated[str | None, typer.Option(help="nf4 or fp8, on CUDA: less memory")] = None,
+    quantize: Annotated[str | None, typer.Option(help="nf4 (on CUDA) or fp8: less memory")] = None,
     fits: Annotated[
         bool, typer.Option("--fits", help="what fits on which GPU; reads no weights")
     ] = False,

@@ -104,7 +104,7 @@ def upscale(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
-    quantize: Annotated[str | None, typer.Option(help="nf4 or fp8, on CUDA: less memory")] = None,
+    quantize: Annotated[str | None, typer.Option(help="nf4 (on CUDA) or fp8: less memory")] = None,
 ) -> None:
     """Upscale pictures; parameters left out take the model's own defaults."""
     given: dict[str, Value | None] = {
