@@ -49,8 +49,9 @@ def _table(name: str, architecture: "Architecture") -> Table:
     dtype = torch.bfloat16
     transformer, vae = architecture.on_meta(dtype)
     native_px = transformer.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1)
+    shallow, _ = architecture.shallow().on_meta(dtype)
     rows = {
-        side: memory.row_bytes(transformer, vae, side, tokens=TOKENS)
+        side: memory.row_bytes(shallow, vae, side, tokens=TOKENS)
         for side in (native_px, native_px // 2)
     }
     texts = dtype.itemsize * sum(TEXT_ENCODER_PARAMETERS.values()) if name in PUBLISHED else 0

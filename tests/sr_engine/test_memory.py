@@ -78,6 +78,14 @@ def test_a_row_on_meta_takes_what_a_real_one_does(side_px: int) -> None:
         assert taken[phase] == pytest.approx(2 * one, rel=0.1), phase
 
 
+def test_three_blocks_take_as_much_as_all_of_them() -> None:
+    medium = PUBLISHED["sd3.5-medium"]
+    (deep, vae), (shallow, _) = (one.on_meta(torch.bfloat16) for one in (medium, medium.shallow()))
+    assert len(shallow.transformer_blocks) == 3
+    whole = row_bytes(deep, vae, 256)
+    assert row_bytes(shallow, vae, 256) == whole
+
+
 @pytest.mark.parametrize(("quantize", "expected"), [("fp8", 100 * 60), ("nf4", 50 * 60)])
 def test_quantised_layers_keep_their_biases(quantize: str, expected: int) -> None:
     layers = nn.Sequential(nn.Linear(100, 60), nn.LayerNorm(60)).to(device="meta")
