@@ -104,7 +104,7 @@ def test_info_prints_model_device_and_defaults(model: str) -> None:
 def test_what_fits_is_said_without_weights(tmp_path: Path) -> None:
     code, output = call("info", "--fits", "--model", "bundled")
     assert code == 0
-    for word in ("sd3.5-medium", "sd3.5-large", "nf4, with prompts", "80 GB"):
+    for word in ("sd3.5-medium", "sd3.5-large", "nf4", "80 GB"):
         assert word in output
     code, output = call("info", "--fits", "--model", tmp_path)
     assert code == 3 and "transformer/config.json is missing" in output
