@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -43,6 +44,17 @@ class UpscalerArgs(BaseModel):
     dtype: str = Field(default="auto", description="float32, bfloat16 or float16")
     draft: str | None = Field(
         default=None, description="an AutoencoderTiny for intermediate steps, folder or hub id"
+    )
+    quantize: Literal["nf4", "fp8"] | None = Field(
+        default=None,
+        description="keeps the transformer's weights in fewer bits (nf4 on CUDA only), with the "
+        "extra `quantize` installed",
+    )
+    caps_budget_s: float | None = Field(
+        default=None,
+        ge=0,
+        description="before it is ready, a replica tries for so long how many tiles of a batch pay "
+        "and fit; 0 leaves that to the first pictures; 30 s on a GPU and 1 s on a CPU if null",
     )
     threads: int | None = Field(
         default=None, ge=1, description="of the CPU; torch's own choice if null"

@@ -12,17 +12,21 @@ from deployments.metrics import RayRecorder
 from deployments.upscaler import UpscalerArgs
 from deployments.workload import work_units
 from sr_engine.active import ActiveRequest
+from sr_engine.caps import settle_caps
 from sr_engine.checkpoint import one_line
 from sr_engine.engine import SREngine
 from sr_engine.errors import ModelLoadError, NullscaleError
 from sr_engine.jobs import Begin
-from sr_engine.metrics import Metrics
+from sr_engine.metrics import Metrics, PrometheusRecorder
 from sr_engine.plan import VAE_TILE_PX
-from sr_engine.runner import Model
+from sr_engine.runner import Model, Runner
 from sr_engine.simulation.devices import PREFIX
 from sr_engine.simulation.simulated import SimulatedModel, SimulatedRequest
 
 logger = logging.getLogger(__name__)
+
+GPU_CAPS_BUDGET_S = 30.0
+CPU_CAPS_BUDGET_S = 1.0
 
 
 def warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
@@ -59,7 +63,13 @@ def _warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
         # Diffusers takes longest of all that a replica imports, and a simulated one needs none.
         from sr_engine.loading import load_model
 
-        model = load_model(args.model, device=args.device, dtype=args.dtype, draft=args.draft)
+        model = load_model(
+            args.model,
+            device=args.device,
+            dtype=args.dtype,
+            draft=args.draft,
+            quantize=args.quantize,
+        )
         begin = ActiveRequest
     engine = SREngine(model, begin=begin, metrics=Metrics(RayRecorder()))
     # A real picture through every network, so that no client pays for what the first one costs; of
@@ -71,4 +81,17 @@ def _warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
     result = engine.upscale(photo, params, on_step=lambda _: steps_s.append(time.perf_counter()))
     # The first step pays for what comes once; a step later costs are the usual ones.
     height, width, _ = result.image.shape
-    return engine, (time.perf_counter() - steps_s[0]) / work_units(height * width, 1)
+    unit_s = (time.perf_counter() - steps_s[0]) / work_units(height * width, 1)
+    # A simulated device has no memory to find out about, and its batches share as they are told to.
+    if begin is ActiveRequest:
+        _settle_caps(engine, args.caps_budget_s)
+    return engine, unit_s
+
+
+def _settle_caps(engine: SREngine, budget_s: float | None) -> None:
+    if budget_s is None:
+        on_gpu = engine.model.info.device.startswith("cuda")
+        budget_s = GPU_CAPS_BUDGET_S if on_gpu else CPU_CAPS_BUDGET_S
+    # Counted apart: none of it is a client's.
+    runner = Runner(engine.model, engine.runner.costs, Metrics(PrometheusRecorder()))
+    settle_caps(runner, budget_s)

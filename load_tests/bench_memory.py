@@ -18,8 +18,8 @@ import torch
 from skimage import data, transform
 from small_model import SmallModel
 
-from sr_engine.active import BYTES_A_PIXEL
 from sr_engine.engine import SREngine
+from sr_engine.memory import BYTES_A_PIXEL
 
 BLOCK_PX = 125
 

@@ -25,9 +25,6 @@ from sr_engine.tiling import Tile, blend
 from sr_engine.timing import on_device
 from sr_engine.work import Phase
 
-BYTES_A_PIXEL = 256
-"""What a request holds while it is active, per pixel of its output, at the most."""
-
 PHASES: dict[type[NetworkCall], Phase] = {
     Denoise: Phase.DENOISE,
     Decode: Phase.DECODE,

@@ -102,6 +102,10 @@ class Costs:
         nearest = min(sizes, key=lambda seen: abs(seen - rows))
         return median(sizes[nearest]) * rows / nearest
 
+    def settled(self, kind: Kind) -> bool:
+        """Say whether a kind's cap has its verdict."""
+        return kind in self._settled
+
     def measured(self, kind: Kind) -> bool:
         """Say whether batches of this kind have run."""
         return kind in self._seen

@@ -43,8 +43,8 @@ class SREngine:
 
     Args:
         max_active: requests that may hold latents and pixels at once; the rest wait.
-        max_active_pixels: of output that those may have in all, `BYTES_A_PIXEL` bytes each; a
-            larger picture runs alone.
+        max_active_pixels: of output that those may have in all, `sr_engine.memory.BYTES_A_PIXEL`
+            bytes each; a larger picture runs alone.
         clock: what deadlines are read on.
         limits: rows that no batch of a phase may exceed; below, they follow the measured costs.
         begin: what makes a request active; a simulated model brings its own.

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, SD3Transformer2DModel
 from safetensors import SafetensorError
+from torch import nn
 
 from sr_engine.autoencoder import Autoencoder
 from sr_engine.checkpoint import (
@@ -20,6 +21,7 @@ from sr_engine.checkpoint import (
 from sr_engine.errors import ModelLoadError
 from sr_engine.model import SRModel
 from sr_engine.prompts import PromptEmbeddings, PromptEncoder, empty_prompt
+from sr_engine.quantization import quantization_config
 
 OWN_DRAFT = "vae_draft"
 DRAFT_FILES = ("config.json", "*.safetensors")
@@ -32,6 +34,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     draft: str | None = None,
+    quantize: str | None = None,
     cache_dir: Path | None = None,
 ) -> SRModel:
     """Loads a Stable Diffusion 3 or 3.5 checkpoint in the diffusers format.
@@ -41,6 +44,7 @@ def load_model(
     dtype: float32, bfloat16 or float16; "auto" is bfloat16 on CUDA, float32 elsewhere.
     draft: an AutoencoderTiny for the same latents, a folder or a hub id such as
         "madebyollin/taesd3"; by default the checkpoint's own ``vae_draft``, if it has one.
+    quantize: keeps the transformer's weights in fewer bits, "nf4" (on CUDA) or "fp8".
     cache_dir: keeps the empty prompt's embeddings; $NULLSCALE_CACHE or ~/.cache/nullscale.
 
     Raises:
@@ -48,13 +52,16 @@ def load_model(
     """
     place = _device(device)
     number = _dtype(dtype, place)
+    fewer_bits = quantization_config(quantize, place, number) if quantize else None
     given, folder = Path(source).expanduser(), find_checkpoint(source)
     shift, num_train_timesteps = read_scheduler(folder)
     defaults = read_defaults(folder)
     prompt_encoder = PromptEncoder(folder, place, number)
     # Before the other networks: the text encoders are gone when those need the memory.
     empty = empty_prompt(prompt_encoder, cache_dir)
-    transformer = _load(SD3Transformer2DModel, folder, "transformer", number).to(place)
+    transformer = _load(SD3Transformer2DModel, folder, "transformer", number, fewer_bits, place).to(
+        place
+    )
     vae = _load(AutoencoderKL, folder, "vae", number).to(place)
     _check_fit(folder, transformer, vae, empty)
     autoencoder = Autoencoder(vae)
@@ -63,6 +70,7 @@ def load_model(
         autoencoder,
         prompt_encoder,
         draft=_load_draft(draft, folder, autoencoder, number, place),
+        quantize=quantize,
         name=folder.resolve().name if source != BUNDLED and given.is_dir() else source,
         shift=shift,
         num_train_timesteps=num_train_timesteps,
@@ -115,10 +123,23 @@ def _load_draft(
     return draft
 
 
-def _load(network: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
-    """One network for inference, every weight of it from the checkpoint."""
+def _load(
+    network: Any,
+    folder: Path,
+    part: str,
+    dtype: torch.dtype,
+    quantization: Any = None,
+    place: torch.device | None = None,
+) -> Any:
+    """One network for inference, every weight of it from the checkpoint.
+
+    With a ``quantization`` the weights come to ``place`` one by one, and are quantised there.
+    """
     read_config(folder, f"{part}/config.json", network.__name__)
     check_weights(folder / part)
+    fewer_bits = (
+        {"quantization_config": quantization, "device_map": {"": place}} if quantization else {}
+    )
     try:
         loaded, report = network.from_pretrained(
             folder / part,
@@ -126,6 +147,7 @@ def _load(network: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            **fewer_bits,
         )
     except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError) as err:
         raise ModelLoadError(f"{folder / part}: cannot be read: {one_line(err)}") from err
@@ -135,7 +157,9 @@ def _load(network: Any, folder: Path, part: str, dtype: torch.dtype) -> Any:
             f"{folder / part}: the checkpoint is incomplete, {len(missing)} weights are missing, "
             f"{min(missing)} among them"
         )
-    if bad := [name for name, p in loaded.named_parameters() if not bool(p.isfinite().all())]:
+    # Not quantised ones, which may know no such question: the first picture shows.
+    plain = [(name, p) for name, p in loaded.named_parameters() if type(p) is nn.Parameter]
+    if bad := [name for name, p in plain if not bool(p.isfinite().all())]:
         raise ModelLoadError(
             f"{folder / part}: {len(bad)} weights have NaN or infinite values in {dtype}, "
             f"{min(bad)} among them; the file is damaged, or the dtype too narrow for it"

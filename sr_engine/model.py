@@ -9,9 +9,10 @@ from copy import deepcopy
 import torch
 from diffusers import SD3Transformer2DModel
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from sr_engine.autoencoder import Autoencoder
+from sr_engine.memory import parameter_count, weight_bytes
 from sr_engine.model_info import ModelInfo
 from sr_engine.prompts import PromptEmbeddings, PromptEncoder
 from sr_engine.request import UpscaleParams
@@ -36,6 +37,7 @@ class SRModel:
         prompt_encoder: PromptEncoder,
         *,
         draft: Autoencoder | None = None,
+        quantize: str | None = None,
         name: str,
         shift: float,
         num_train_timesteps: int,
@@ -60,12 +62,13 @@ class SRModel:
             multiple_px=transformer.config.patch_size * autoencoder.factor,
             latent_channels=autoencoder.latent_channels,
             shift=shift,
-            parameters=sum(p.numel() for net in networks[:2] for p in net.parameters()),
-            memory_bytes=memory_estimate(*networks, dtype=self.dtype),
+            parameters=parameter_count(*networks[:2]),
+            memory_bytes=weight_bytes(*networks),
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             prompts=prompt_encoder.available,
             draft=draft is not None,
+            quantize=quantize,
         )
 
     @torch.no_grad()
@@ -80,7 +83,8 @@ class SRModel:
 
         All prompts of a batch have the same number of tokens, as those of one checkpoint have.
         """
-        exact = variant is Variant.FLOAT32
+        # Quantised weights have no float32 twin, and where they are wanted no room for one.
+        exact = variant is Variant.FLOAT32 and self.info.quantize is None
         transformer = self._in_float32()[0] if exact else self.transformer
         place, dtype = self.device, torch.float32 if exact else self.dtype
         (velocity,) = transformer(
@@ -128,15 +132,9 @@ class SRModel:
 
     def _in_float32(self) -> tuple[SD3Transformer2DModel, Autoencoder]:
         if self._float32 is None:
+            quantized = self.info.quantize is not None
             self._float32 = (
-                deepcopy(self.transformer).float(),
+                self.transformer if quantized else deepcopy(self.transformer).float(),
                 Autoencoder(deepcopy(self.autoencoder.network).float()),
             )
         return self._float32
-
-
-def memory_estimate(*networks: nn.Module, dtype: torch.dtype) -> int:
-    """Bytes that the weights and buffers of `networks` take in `dtype`; meta tensors will do."""
-    values: int = sum(t.numel() for network in networks for t in network.state_dict().values())
-    itemsize: int = dtype.itemsize
-    return values * itemsize

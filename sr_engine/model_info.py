@@ -16,6 +16,7 @@ class ModelInfo:
         memory_bytes: what all weights take.
         prompts: the checkpoint has text encoders.
         draft: there is a cheaper autoencoder.
+        quantize: how the transformer's weights are kept in fewer bits; None where they are not.
     """
 
     name: str
@@ -30,3 +31,4 @@ class ModelInfo:
     dtype: str
     prompts: bool
     draft: bool
+    quantize: str | None = None

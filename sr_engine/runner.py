@@ -16,7 +16,7 @@ from sr_engine.metrics import Metrics
 from sr_engine.model_info import ModelInfo
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
-from sr_engine.timing import Measured, on_device, timer_for
+from sr_engine.timing import Measured, Timer, on_device, timer_for
 from sr_engine.work import Kind, Phase, Variant
 
 logger = logging.getLogger(__name__)
@@ -71,14 +71,21 @@ class Row:
 
 
 class Runner:
-    """Holds the model, and measures what its batches cost."""
+    """Holds the model, and measures what its batches cost.
 
-    def __init__(self, model: Model, costs: Costs, metrics: Metrics) -> None:
+    Attributes:
+        seconds: in the networks, by phase.
+        costs: what it has measured.
+    """
+
+    def __init__(
+        self, model: Model, costs: Costs, metrics: Metrics, timer: Timer | None = None
+    ) -> None:
         self.model = model
         self._metrics = metrics
         self.seconds = dict.fromkeys(Phase, 0.0)
-        self._costs = costs
-        self._timer = timer_for(model.info.device)
+        self.costs = costs
+        self._timer = timer or timer_for(model.info.device)
 
     def run(self, kind: Kind, rows: Sequence[Row]) -> list[Float[Tensor, "c h w"]]:
         """Return each row's result; a batch that does not fit in memory is split and retried.
@@ -95,7 +102,7 @@ class Runner:
             self._metrics.out_of_memory(kind)
             if len(rows) == 1:
                 raise
-        self._costs.out_of_memory(kind, len(rows))
+        self.costs.out_of_memory(kind, len(rows))
         # Not in the handler: there, the error's traceback keeps the failed batch alive.
         logger.warning("out of memory at %s of %d rows: split", kind.phase.value, len(rows))
         torch.cuda.empty_cache()
@@ -133,5 +140,5 @@ class Runner:
     def _observe(self, batches: Iterable[Measured]) -> None:
         for kind, rows, seconds in batches:
             self.seconds[kind.phase] += seconds
-            self._costs.observe(kind, rows, seconds)
+            self.costs.observe(kind, rows, seconds)
             self._metrics.batch(kind, rows, seconds)

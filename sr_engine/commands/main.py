@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from sr_engine.commands.fits import print_fits
 from sr_engine.commands.plan import plan
 from sr_engine.commands.restore import restore
 from sr_engine.commands.terminal import load
@@ -19,12 +20,20 @@ def info(
     model: Annotated[str, typer.Option(help="bundled, a folder or a hub id")] = "bundled",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
+    quantize: Annotated[str | None, typer.Option(help="nf4 (on CUDA) or fp8: less memory")] = None,
+    fits: Annotated[
+        bool, typer.Option("--fits", help="what fits on which GPU; reads no weights")
+    ] = False,
 ) -> None:
-    """Print the model, its device, memory, limits and default parameters."""
-    loaded = load(model, device, dtype)
+    """Print the model, its device, memory, limits and default parameters; or what fits where."""
+    if fits:
+        print_fits(model)
+        return
+    loaded = load(model, device, dtype, quantize)
     details = loaded.info
     print(f"model            {details.name}")
-    print(f"device           {details.device} ({details.dtype})")
+    kept = f", {details.quantize}" if details.quantize else ""
+    print(f"device           {details.device} ({details.dtype}{kept})")
     print(f"parameters       {details.parameters / 1e6:.1f} million")
     print(f"weights          {details.memory_bytes / 2**20:.0f} MiB")
     print(f"native size      {details.native_px} px, in multiples of {details.multiple_px} px")

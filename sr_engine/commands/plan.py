@@ -36,7 +36,7 @@ def plan(
     gpu: Annotated[
         str,
         typer.Option(
-            help="device of the table in sr_engine/simulation/devices.py, ?slow=F for slower"
+            help="device of the table in sr_engine/simulation/devices.json, ?slow=F for slower"
         ),
     ] = "sd3.5-medium-h100",
     gpus: Annotated[str, typer.Option(help="counts to try, as 1,2,4-8")] = "1-8",

@@ -55,6 +55,7 @@ def restore(
     model: Annotated[str, typer.Option(help="bundled, a folder or a hub id")] = "bundled",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
+    quantize: Annotated[str | None, typer.Option(help="nf4 (on CUDA) or fp8: less memory")] = None,
 ) -> None:
     """Undo what happened to a picture; what was not lost stays as it is.
 
@@ -91,7 +92,7 @@ def restore(
         stop(f"{err.field.replace('_', '-')}: {err.message}", WRONG_CALL)
     except (NullscaleError, OSError) as err:
         stop(str(err), WRONG_CALL)
-    engine = SREngine(load(model, device, dtype))
+    engine = SREngine(load(model, device, dtype, quantize))
     started_s = time.monotonic()
     try:
         if estimate_noise:

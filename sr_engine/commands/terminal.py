@@ -18,13 +18,13 @@ SOME_FAILED, WRONG_CALL, NO_MODEL = 1, 2, 3
 console = Console(stderr=True)
 
 
-def load(model: str, device: str, dtype: str) -> "SRModel":
+def load(model: str, device: str, dtype: str, quantize: str | None = None) -> "SRModel":
     """Load a model, or end the process with one line."""
     # Takes seconds, and some commands never come here.
     from sr_engine.loading import load_model
 
     try:
-        return load_model(model, device=device, dtype=dtype)
+        return load_model(model, device=device, dtype=dtype, quantize=quantize)
     except ModelLoadError as err:
         stop(str(err), NO_MODEL)
 

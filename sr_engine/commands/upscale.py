@@ -104,6 +104,7 @@ def upscale(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
+    quantize: Annotated[str | None, typer.Option(help="nf4 (on CUDA) or fp8: less memory")] = None,
 ) -> None:
     """Upscale pictures; parameters left out take the model's own defaults."""
     given: dict[str, Value | None] = {
@@ -125,7 +126,16 @@ def upscale(
         "sigma_y": sigma_y,
     }
     choices = Choices(preset, estimate_noise, samples, spread)
-    run_upscale(inputs, output, given, model=model, device=device, dtype=dtype, choices=choices)
+    run_upscale(
+        inputs,
+        output,
+        given,
+        model=model,
+        device=device,
+        dtype=dtype,
+        quantize=quantize,
+        choices=choices,
+    )
 
 
 def run_upscale(
@@ -136,6 +146,7 @@ def run_upscale(
     model: str = "bundled",
     device: str = "auto",
     dtype: str = "auto",
+    quantize: str | None = None,
     choices: Choices = Choices(),
 ) -> None:
     """Upscale every picture and end the process with the exit code that says how it went.
@@ -158,7 +169,7 @@ def run_upscale(
         stop(str(err), WRONG_CALL)
 
     # Loading takes seconds: only now that the call is known to make sense.
-    engine = SREngine(load(model, device, dtype))
+    engine = SREngine(load(model, device, dtype, quantize))
     try:
         params = preset_params(engine.model.defaults, choices.preset).override(given)
     except InvalidParameter as err:

@@ -1,14 +1,21 @@
-"""GPUs by their published figures: how long each of a model's networks takes on them."""
+"""GPUs by their figures, published or measured: how long each of a model's networks takes on them.
 
+They stand in ``devices.json``, each with its origin; `tools/device_table.py` adds measured ones.
+"""
+
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 from sr_engine.errors import ModelLoadError
 from sr_engine.work import Kind, Phase, Plan
 
 PREFIX = "simulated:"
+
+TABLE = Path(__file__).parent / "devices.json"
 
 LEAST = {"slow": 0.001, "load_s": 0.0}
 """Options of a device and their smallest values."""
@@ -48,15 +55,20 @@ class Device:
         return total
 
 
-DEVICES: Mapping[str, Device] = {
-    # Counted floating-point work at 800 TFLOP/s; a second row of 20 B parameters cost 1.02×.
-    "sd3.5-medium-h100": Device(
-        128, {Phase.DENOISE: 0.0141, Phase.DECODE: 0.0131, Phase.ENCODE: 0.0061}, 0.02
-    ),
-    "sd3.5-large-h100": Device(
-        128, {Phase.DENOISE: 0.0389, Phase.DECODE: 0.0131, Phase.ENCODE: 0.0061}, 0.02
-    ),
-}
+def read_devices(path: Path = TABLE) -> dict[str, Device]:
+    """Return the devices of a table, by name."""
+    content = json.loads(path.read_text())
+    return {
+        name: Device(
+            native=one["native"],
+            alone_s={Phase(phase): seconds for phase, seconds in one["alone_s"].items()},
+            shared=one["shared"],
+        )
+        for name, one in content.items()
+    }
+
+
+DEVICES: Mapping[str, Device] = read_devices()
 
 
 def find_device(name: str) -> Device:

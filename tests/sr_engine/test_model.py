@@ -23,7 +23,8 @@ from torch import Tensor
 
 from sr_engine.errors import ModelLoadError, PromptUnsupported
 from sr_engine.loading import load_model
-from sr_engine.model import SRModel, memory_estimate
+from sr_engine.memory import memory_estimate
+from sr_engine.model import SRModel
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
 from sr_engine.work import Variant

@@ -101,6 +101,20 @@ def test_info_prints_model_device_and_defaults(model: str) -> None:
         assert word in output
 
 
+def test_what_fits_is_said_without_weights(tmp_path: Path) -> None:
+    code, output = call("info", "--fits", "--model", "bundled")
+    assert code == 0
+    for word in ("sd3.5-medium", "sd3.5-large", "nf4", "80 GB"):
+        assert word in output
+    code, output = call("info", "--fits", "--model", tmp_path)
+    assert code == 3 and "transformer/config.json is missing" in output
+
+
+def test_fewer_bits_without_a_gpu_are_refused_in_one_line(model: str) -> None:
+    code, output = call("info", "--model", model, "--device", "cpu", "--quantize", "nf4")
+    assert code == 3 and "needs a CUDA device" in output
+
+
 def test_several_pictures_need_a_folder(tmp_path: Path) -> None:
     with pytest.raises(NullscaleError, match="cannot all become"):
         plan_jobs([tmp_path / "a.png", tmp_path / "b.png"], tmp_path / "out.png")
