@@ -23,7 +23,8 @@ from sr_engine.events import RequestFailure
 from sr_engine.memory import BYTES_A_PIXEL
 from sr_engine.operators import BicubicDownscale
 from sr_engine.plan import plan_stages
-from sr_engine.request import UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.result import UpscaleResult
 from sr_engine.rounding import round_consistently
 from sr_engine.runner import Model
 
