@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -42,6 +43,10 @@ class UpscalerArgs(BaseModel):
     dtype: str = Field(default="auto", description="float32, bfloat16 or float16")
     draft: str | None = Field(
         default=None, description="an AutoencoderTiny for intermediate steps, folder or hub id"
+    )
+    autoencoder: Literal["fast", "stock"] = Field(
+        default="fast",
+        description="fast gives the same in fewer operations than stock",
     )
     threads: int | None = Field(
         default=None, ge=1, description="of the CPU; torch's own choice if null"

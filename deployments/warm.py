@@ -59,7 +59,13 @@ def _warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
         # Diffusers takes longest of all that a replica imports, and a simulated one needs none.
         from sr_engine.loading import load_model
 
-        model = load_model(args.model, device=args.device, dtype=args.dtype, draft=args.draft)
+        model = load_model(
+            args.model,
+            device=args.device,
+            dtype=args.dtype,
+            draft=args.draft,
+            autoencoder=args.autoencoder,
+        )
         begin = ActiveRequest
     engine = SREngine(model, begin=begin, metrics=Metrics(RayRecorder()))
     # A real picture through every network, so that no client pays for what the first one costs; of

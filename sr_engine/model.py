@@ -52,7 +52,8 @@ class SRModel:
         self._draft = draft
         self._float32: tuple[SD3Transformer2DModel, Autoencoder] | None = None
         self._prompt_encoder = prompt_encoder
-        networks = [transformer, autoencoder.network, *([draft.network] if draft else [])]
+        coders = [autoencoder, draft] if draft else [autoencoder]
+        networks = [transformer, *(n for coder in coders for n in (coder.stock, coder.network))]
         self.info = ModelInfo(
             name=name,
             native_px=transformer.config.sample_size * autoencoder.factor,
@@ -130,13 +131,17 @@ class SRModel:
         if self._float32 is None:
             self._float32 = (
                 deepcopy(self.transformer).float(),
-                Autoencoder(deepcopy(self.autoencoder.network).float()),
+                self.autoencoder.in_float32(),
             )
         return self._float32
 
 
 def memory_estimate(*networks: nn.Module, dtype: torch.dtype) -> int:
     """Bytes that the weights and buffers of `networks` take in `dtype`; meta tensors will do."""
-    values: int = sum(t.numel() for network in networks for t in network.state_dict().values())
+    # Networks may share weights.
+    tensors = {
+        id(t): t for network in networks for t in network.state_dict(keep_vars=True).values()
+    }
+    values: int = sum(t.numel() for t in tensors.values())
     itemsize: int = dtype.itemsize
     return values * itemsize
