@@ -100,4 +100,4 @@ class Autoencoder:
         rows = max(1, self._budget_bytes // self.row_bytes(pixels))
         if len(batch) <= rows:
             return call(batch)
-        return torch.cat([call(chunk) for chunk in batch.split(rows)])
+        return torch.cat([call(chunk) for chunk in torch.split(batch, rows)])
