@@ -39,5 +39,6 @@ def folded_weight(weight: Float[Tensor, "o i 3 3"]) -> Float[Tensor, "i o 4 4"]:
     """Weights of the transposed convolution."""
     taps = torch.tensor(_TAPS, dtype=torch.float64, device=weight.device)
     exact = torch.einsum("yk,oikl,xl->ioyx", taps, weight.double(), taps)
-    # Channels-last all the way: so are the networks that this becomes part of.
-    return exact.to(weight.dtype).contiguous(memory_format=torch.channels_last)
+    # In the layout of the network's other weights, which decides that of all activations.
+    layout = torch.contiguous_format if weight.is_contiguous() else torch.channels_last
+    return exact.to(weight.dtype).contiguous(memory_format=layout)
