@@ -56,6 +56,10 @@ class UpscalerArgs(BaseModel):
         description="before it is ready, a replica tries for so long how many tiles of a batch pay "
         "and fit; 0 leaves that to the first pictures; 30 s on a GPU and 1 s on a CPU if null",
     )
+    autoencoder: Literal["fast", "stock"] = Field(
+        default="fast",
+        description="fast gives the same in fewer operations than stock",
+    )
     threads: int | None = Field(
         default=None, ge=1, description="of the CPU; torch's own choice if null"
     )

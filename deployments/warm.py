@@ -69,6 +69,7 @@ def _warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
             dtype=args.dtype,
             draft=args.draft,
             quantize=args.quantize,
+            autoencoder=args.autoencoder,
         )
         begin = ActiveRequest
     engine = SREngine(model, begin=begin, metrics=Metrics(RayRecorder()))

@@ -4,6 +4,8 @@ AutoencoderTiny (TAESD) is trained to give the latents of an AutoencoderKL *afte
 scale, so that both mean the same here.
 """
 
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -11,21 +13,38 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from jaxtyping import Float
 from torch import Tensor
 
+from sr_engine.fast_vae import faster
+
+BUDGET_BYTES = 4 * 2**30
+"""What the activations of one call may take: two rows of 1024² pixels for SD3.5 in bfloat16. One
+such row keeps a GPU busy; what more of them took would be missing elsewhere."""
+
 
 class Autoencoder:
     """The design's ``g`` and ``g'``, float32 at the borders; its state is the network's weights.
 
     Attributes:
+        network: what computes; with ``fast`` a rewritten copy, otherwise ``stock``.
+        stock: diffusers' modules with the checkpoint's weights; a copy shares them.
         factor: pixels a latent, per axis.
         latent_channels: of the latents.
     """
 
-    def __init__(self, network: AutoencoderKL | AutoencoderTiny) -> None:
+    def __init__(
+        self,
+        network: AutoencoderKL | AutoencoderTiny,
+        *,
+        fast: bool = True,
+        budget_bytes: int = BUDGET_BYTES,
+    ) -> None:
         # Convolutions would reorder every input; the inputs themselves may have any layout.
-        self.network: Any = network.to(memory_format=torch.channels_last)
+        self.stock: Any = network.to(memory_format=torch.channels_last)
+        self.network: Any = faster(self.stock) if fast else self.stock
+        self._budget_bytes = budget_bytes
         config = network.config
         self.latent_channels: int = config.latent_channels
         self.factor: int = 2 ** (len(config.block_out_channels) - 1)
+        self._widest: int = max(config.block_out_channels[:2])
         self._scale: float = config.scaling_factor
         self._shift: float = config.shift_factor or 0.0
 
@@ -33,7 +52,11 @@ class Autoencoder:
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Pixels of latents, nominally 0 to 1, not clipped."""
         raw = latents.to(self.network.device) / self._scale + self._shift
-        (pixels,) = self.network.decode(raw.to(self.network.dtype), return_dict=False)
+        pixels = self._in_chunks(
+            lambda rows: self.network.decode(rows, return_dict=False)[0],
+            raw.to(self.network.dtype),
+            raw.shape[-2] * raw.shape[-1] * self.factor**2,
+        )
         result: Tensor = (pixels.float() + 1) / 2
         return result
 
@@ -44,6 +67,37 @@ class Autoencoder:
         The mode of the posterior, not a sample, so that encoding adds no noise of its own.
         """
         scaled = (2 * pixels.to(self.network.device) - 1).to(self.network.dtype)
-        (found,) = self.network.encode(scaled, return_dict=False)
-        mean: Tensor = (found if isinstance(found, Tensor) else found.mode()).float()
-        return (mean - self._shift) * self._scale
+        mean = self._in_chunks(self._mode, scaled, scaled.shape[-2] * scaled.shape[-1])
+        return (mean.float() - self._shift) * self._scale
+
+    def row_bytes(self, pixels: int) -> int:
+        """Bytes that the activations of one row of so many `pixels` take at the most.
+
+        An estimate: three of the widest ones at full size, which are the decoder's behind its last
+        doubling (256 channels for SD3.5): what a residual block was given, normed, and convolved.
+        """
+        itemsize: int = self.network.dtype.itemsize
+        return 3 * self._widest * pixels * itemsize
+
+    def in_float32(self) -> "Autoencoder":
+        """A copy of the stock network in float32.
+
+        Not a fast one: what decides where a picture cannot be right owes nothing to our rewriting,
+        runs once in a long while, and starts from the checkpoint's weights, not from sums of them
+        that were rounded to the model's own dtype.
+        """
+        return Autoencoder(
+            deepcopy(self.stock).float(), fast=False, budget_bytes=self._budget_bytes
+        )
+
+    def _mode(self, pixels: Tensor) -> Tensor:
+        (found,) = self.network.encode(pixels, return_dict=False)
+        mode: Tensor = found if isinstance(found, Tensor) else found.mode()
+        return mode
+
+    def _in_chunks(self, call: Callable[[Tensor], Tensor], batch: Tensor, pixels: int) -> Tensor:
+        """Call on as many rows at once as the budget has room for, one at least."""
+        rows = max(1, self._budget_bytes // self.row_bytes(pixels))
+        if len(batch) <= rows:
+            return call(batch)
+        return torch.cat([call(chunk) for chunk in torch.split(batch, rows)])

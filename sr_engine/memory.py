@@ -44,8 +44,14 @@ def memory_estimate(*networks: nn.Module, dtype: torch.dtype) -> int:
 
 
 def weight_bytes(*networks: nn.Module) -> int:
-    """Bytes that loaded weights and buffers take as they are, quantised ones with their scales."""
-    return sum(_bytes(t) for network in networks for t in network.state_dict().values())
+    """Bytes that loaded weights and buffers take as they are, quantised ones with their scales.
+
+    What networks share counts once.
+    """
+    tensors = {
+        id(t): t for network in networks for t in network.state_dict(keep_vars=True).values()
+    }
+    return sum(_bytes(t) for t in tensors.values())
 
 
 def parameter_count(*networks: nn.Module) -> int:

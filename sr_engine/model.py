@@ -54,7 +54,8 @@ class SRModel:
         self._draft = draft
         self._float32: tuple[SD3Transformer2DModel, Autoencoder] | None = None
         self._prompt_encoder = prompt_encoder
-        networks = [transformer, autoencoder.network, *([draft.network] if draft else [])]
+        coders = [autoencoder, draft] if draft else [autoencoder]
+        networks = [transformer, *(n for coder in coders for n in (coder.stock, coder.network))]
         self.info = ModelInfo(
             name=name,
             native_px=transformer.config.sample_size * autoencoder.factor,
@@ -135,6 +136,6 @@ class SRModel:
             quantized = self.info.quantize is not None
             self._float32 = (
                 self.transformer if quantized else deepcopy(self.transformer).float(),
-                Autoencoder(deepcopy(self.autoencoder.network).float()),
+                self.autoencoder.in_float32(),
             )
         return self._float32

@@ -1,0 +1,75 @@
+"""The same autoencoder in fewer operations: rewritten modules around the checkpoint's own weights.
+
+Equal to diffusers' own to the last bits of float32: ``tests/sr_engine/test_fast_vae.py`` compares
+them, ``docs/engine.md`` has the gain. Nothing here breaks a graph of torch.compile, which on CUDA
+fuses what stays apart here.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import TypeVar
+
+from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import Decoder, DecoderTiny, Encoder
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
+from torch import nn
+
+from sr_engine.fast_resnet import FastResnetBlock, NormedSiLU, rewritable
+from sr_engine.folded_upsample import fold_upsample, foldable
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def faster(network: Network) -> Network:
+    """A copy of an AutoencoderKL or AutoencoderTiny that gives the same in less time.
+
+    For inference only. It shares its weights with `network`, but for those that differ: of the
+    convolutions after a doubling, and of the attention's one projection instead of three. A module
+    of another shape than the published checkpoints have stays as it is.
+    """
+    shared = {id(weight): weight for weight in (*network.parameters(), *network.buffers())}
+    copy = deepcopy(network, shared)
+    _rewrite(copy)
+    if isinstance(copy, AutoencoderKL) and copy.attn_processors:
+        copy.fuse_qkv_projections()
+    return copy.requires_grad_(False)
+
+
+def _rewrite(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, Upsample2D) and _doubles_and_convolves(child):
+            setattr(module, name, fold_upsample(child.conv))
+        elif isinstance(child, ResnetBlock2D) and rewritable(child):
+            setattr(module, name, FastResnetBlock(child))
+        elif isinstance(child, nn.ReLU):
+            # Of sums and convolutions, which nobody else needs.
+            child.inplace = True
+        else:
+            _rewrite(child)
+    if isinstance(module, Encoder | Decoder) and isinstance(module.conv_norm_out, nn.GroupNorm):
+        module.conv_norm_out = NormedSiLU(module.conv_norm_out)
+        module.conv_act = nn.Identity()
+    if isinstance(module, DecoderTiny):
+        module.layers = nn.Sequential(*_folded(list(module.layers)))
+
+
+def _doubles_and_convolves(module: Upsample2D) -> bool:
+    plain = module.norm is None and module.interpolate and not module.use_conv_transpose
+    return plain and module.use_conv and module.name == "conv" and foldable(module.conv)
+
+
+def _folded(layers: list[nn.Module]) -> Iterator[nn.Module]:
+    """Layers with every doubling folded into the convolution after it."""
+    pairs = iter(zip(layers, [*layers[1:], nn.Identity()], strict=True))
+    for layer, following in pairs:
+        if (
+            isinstance(layer, nn.Upsample)
+            and (layer.mode, layer.scale_factor) == ("nearest", 2)
+            and isinstance(following, nn.Conv2d)
+            and foldable(following)
+        ):
+            yield fold_upsample(following)
+            next(pairs)
+        else:
+            yield layer
