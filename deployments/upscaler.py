@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -42,6 +43,13 @@ class UpscalerArgs(BaseModel):
     dtype: str = Field(default="auto", description="float32, bfloat16 or float16")
     draft: str | None = Field(
         default=None, description="an AutoencoderTiny for intermediate steps, folder or hub id"
+    )
+    transformer: Literal["fast", "offloaded", "stock"] = Field(
+        default="fast",
+        description="offloaded leaves a third of its weights to the host, stock is diffusers' own",
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        default="auto", description="the networks, before a replica is ready; auto: on CUDA"
     )
     threads: int | None = Field(
         default=None, ge=1, description="of the CPU; torch's own choice if null"

@@ -1,7 +1,7 @@
 """From a diffusers-format Stable Diffusion 3 checkpoint to a model, or to one clear error."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, SD3Transformer2DModel
@@ -18,11 +18,13 @@ from sr_engine.checkpoint import (
     read_scheduler,
 )
 from sr_engine.errors import ModelLoadError
+from sr_engine.fast_transformer import FastTransformer
 from sr_engine.model import SRModel
 from sr_engine.prompts import PromptEmbeddings, PromptEncoder, empty_prompt
 
 OWN_DRAFT = "vae_draft"
 DRAFT_FILES = ("config.json", "*.safetensors")
+Transformer = Literal["fast", "offloaded", "stock"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -32,6 +34,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     draft: str | None = None,
+    transformer: Transformer = "fast",
     cache_dir: Path | None = None,
 ) -> SRModel:
     """Loads a Stable Diffusion 3 or 3.5 checkpoint in the diffusers format.
@@ -41,6 +44,8 @@ def load_model(
     dtype: float32, bfloat16 or float16; "auto" is bfloat16 on CUDA, float32 elsewhere.
     draft: an AutoencoderTiny for the same latents, a folder or a hub id such as
         "madebyollin/taesd3"; by default the checkpoint's own ``vae_draft``, if it has one.
+    transformer: "fast" looks conditioning up and fuses projections, "offloaded" keeps what makes
+        the conditioning in the host's memory besides, "stock" is diffusers' module as it is.
     cache_dir: keeps the empty prompt's embeddings; $NULLSCALE_CACHE or ~/.cache/nullscale.
 
     Raises:
@@ -54,12 +59,12 @@ def load_model(
     prompt_encoder = PromptEncoder(folder, place, number)
     # Before the other networks: the text encoders are gone when those need the memory.
     empty = empty_prompt(prompt_encoder, cache_dir)
-    transformer = _load(SD3Transformer2DModel, folder, "transformer", number).to(place)
+    stock = _load(SD3Transformer2DModel, folder, "transformer", number)
     vae = _load(AutoencoderKL, folder, "vae", number).to(place)
-    _check_fit(folder, transformer, vae, empty)
+    _check_fit(folder, stock, vae, empty)
     autoencoder = Autoencoder(vae)
     return SRModel(
-        transformer,
+        _place(stock, place, transformer),
         autoencoder,
         prompt_encoder,
         draft=_load_draft(draft, folder, autoencoder, number, place),
@@ -81,6 +86,12 @@ def _device(device: str) -> torch.device:
     if place.type == "cuda" and not torch.cuda.is_available():
         raise ModelLoadError(f"device {device!r} asked for, but PyTorch sees no CUDA device")
     return place
+
+
+def _place(stock: Any, place: torch.device, kind: Transformer) -> Any:
+    if kind == "stock":
+        return stock.to(place)
+    return FastTransformer(stock).place(place, offload=kind == "offloaded")
 
 
 def _dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -5,6 +5,7 @@ Everything is float32 at its borders; inside, the networks run in the model's ow
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import lru_cache
 
 import torch
 from diffusers import SD3Transformer2DModel
@@ -12,10 +13,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sr_engine.autoencoder import Autoencoder
+from sr_engine.fast_transformer import FastTransformer
 from sr_engine.model_info import ModelInfo
 from sr_engine.prompts import PromptEmbeddings, PromptEncoder
 from sr_engine.request import UpscaleParams
+from sr_engine.timing import on_device
 from sr_engine.work import Variant
+
+KNOWN_PROMPTS = 16
+"""Prompts whose embeddings are kept, the last ones used: 5.5 MB each for SD3.5."""
 
 
 class SRModel:
@@ -31,7 +37,7 @@ class SRModel:
 
     def __init__(
         self,
-        transformer: SD3Transformer2DModel,
+        transformer: SD3Transformer2DModel | FastTransformer,
         autoencoder: Autoencoder,
         prompt_encoder: PromptEncoder,
         *,
@@ -50,8 +56,9 @@ class SRModel:
         self.empty_prompt = empty_prompt
         self.defaults = defaults
         self._draft = draft
-        self._float32: tuple[SD3Transformer2DModel, Autoencoder] | None = None
-        self._prompt_encoder = prompt_encoder
+        self._float32: tuple[SD3Transformer2DModel | FastTransformer, Autoencoder] | None = None
+        # One object a prompt, whoever asks: by it the transformer knows what it has tabulated.
+        self._encode = lru_cache(KNOWN_PROMPTS)(prompt_encoder.encode)
         networks = [transformer, autoencoder.network, *([draft.network] if draft else [])]
         self.info = ModelInfo(
             name=name,
@@ -61,7 +68,7 @@ class SRModel:
             latent_channels=autoencoder.latent_channels,
             shift=shift,
             parameters=sum(p.numel() for net in networks[:2] for p in net.parameters()),
-            memory_bytes=memory_estimate(*networks, dtype=self.dtype),
+            memory_bytes=memory_estimate(*networks, dtype=self.dtype, device=self.device),
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             prompts=prompt_encoder.available,
@@ -79,32 +86,38 @@ class SRModel:
         """Velocity ``v = ε − x0`` of each row at its own noise level and with its own prompt.
 
         All prompts of a batch have the same number of tokens, as those of one checkpoint have.
+        Noise levels are wanted on the host: reading them off a device would wait for it.
         """
         exact = variant is Variant.FLOAT32
         transformer = self._in_float32()[0] if exact else self.transformer
         place, dtype = self.device, torch.float32 if exact else self.dtype
+        # float32 whatever the network's dtype: bfloat16 knows no 947.
+        timesteps = sigmas.float().cpu() * self.num_train_timesteps
+        result: Tensor
+        if isinstance(transformer, FastTransformer):
+            result = transformer(latents.to(place, dtype), timesteps.tolist(), prompts).float()
+            return result
         (velocity,) = transformer(
             latents.to(place, dtype),
             encoder_hidden_states=torch.stack([p.context.to(place, dtype) for p in prompts]),
             pooled_projections=torch.stack([p.pooled.to(place, dtype) for p in prompts]),
-            # float32 whatever the network's dtype: bfloat16 knows no 947.
-            timestep=sigmas.to(place, torch.float32) * self.num_train_timesteps,
+            timestep=on_device(timesteps, str(place)),
             return_dict=False,
         )
-        result: Tensor = velocity.float()
+        result = velocity.float()
         return result
 
     def decode(
         self, latents: Float[Tensor, "b c h w"], variant: Variant = Variant.BASE
     ) -> Float[Tensor, "b 3 H W"]:
         """Pixels of latents, nominally 0 to 1, not clipped: the design's ``g'``."""
-        return self._autoencoder(variant).decode(latents)
+        return self.autoencoder_of(variant).decode(latents)
 
     def encode(
         self, pixels: Float[Tensor, "b 3 H W"], variant: Variant = Variant.BASE
     ) -> Float[Tensor, "b c h w"]:
         """Latents of pixels in 0 to 1: the design's ``g``."""
-        return self._autoencoder(variant).encode(pixels)
+        return self.autoencoder_of(variant).encode(pixels)
 
     def encode_prompt(self, prompt: str) -> PromptEmbeddings:
         """Embeddings of `prompt`; the text encoders are read on first use and stay in memory.
@@ -112,13 +125,14 @@ class SRModel:
         Raises:
             PromptUnsupported: the checkpoint has no text encoders.
         """
-        return self._prompt_encoder.encode(prompt) if prompt else self.empty_prompt
+        return self._encode(prompt) if prompt else self.empty_prompt
 
     def release_float32(self) -> None:
         """Drop the float32 networks, made on first use: four bytes a weight."""
         self._float32 = None
 
-    def _autoencoder(self, variant: Variant) -> Autoencoder:
+    def autoencoder_of(self, variant: Variant) -> Autoencoder:
+        """The one that computes rows of `variant`."""
         if variant is Variant.FLOAT32:
             return self._in_float32()[1]
         if variant is Variant.DRAFT:
@@ -126,7 +140,7 @@ class SRModel:
             return self._draft
         return self.autoencoder
 
-    def _in_float32(self) -> tuple[SD3Transformer2DModel, Autoencoder]:
+    def _in_float32(self) -> tuple[SD3Transformer2DModel | FastTransformer, Autoencoder]:
         if self._float32 is None:
             self._float32 = (
                 deepcopy(self.transformer).float(),
@@ -135,8 +149,14 @@ class SRModel:
         return self._float32
 
 
-def memory_estimate(*networks: nn.Module, dtype: torch.dtype) -> int:
-    """Bytes that the weights and buffers of `networks` take in `dtype`; meta tensors will do."""
-    values: int = sum(t.numel() for network in networks for t in network.state_dict().values())
+def memory_estimate(
+    *networks: nn.Module, dtype: torch.dtype, device: torch.device | None = None
+) -> int:
+    """Bytes that the weights and buffers of `networks` take in `dtype`; meta tensors will do.
+
+    device: count what lies there alone; an offloaded conditioner does not.
+    """
+    tensors = (t for network in networks for t in network.state_dict().values())
+    values: int = sum(t.numel() for t in tensors if device is None or t.device.type == device.type)
     itemsize: int = dtype.itemsize
     return values * itemsize
