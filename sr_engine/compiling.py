@@ -12,9 +12,9 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+import torch.fx.experimental._config
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
-from torch.fx.experimental import _config as symbolic
 
 from sr_engine.autoencoder import Autoencoder
 from sr_engine.checkpoint import one_line
@@ -24,6 +24,10 @@ from sr_engine.plan import VAE_TILE_PX
 from sr_engine.work import Phase, Variant
 
 logger = logging.getLogger(__name__)
+
+# The stub of `torch.compile` does not have all of its arguments.
+_compile: Any = torch.compile
+_sides: Any = torch.fx.experimental._config
 
 _GRAPHS = 32
 """More than there will be of one function: blocks of three kinds, for one row and for several."""
@@ -46,7 +50,7 @@ class FullTiles(nn.Module):
         self.shape = shape
         self.rungs: list[int] = []
         # Of the function, not of the module: that would be registered, and saved, twice.
-        self._compiled: Any = torch.compile(
+        self._compiled = _compile(
             network.forward,
             fullgraph=True,
             dynamic=False,
@@ -61,11 +65,12 @@ class FullTiles(nn.Module):
     def forward(self, batch: Tensor) -> Tensor:
         """Run a batch of tiles."""
         if batch.shape[1:] != self.shape or not self.rungs:
-            return self.network(batch)
+            result: Tensor = self.network(batch)
+            return result
         # Graphs are of one layout, and tiles are cut out of anything.
         batch = batch.contiguous(memory_format=torch.channels_last)
-        parts = batch.split(list(parts_of(len(batch), self.rungs)))
-        results = [self._compiled(part) for part in parts]
+        sizes = list(parts_of(len(batch), self.rungs))
+        results = [self._compiled(part) for part in torch.split(batch, sizes)]
         return results[0] if len(results) == 1 else torch.cat(results)
 
 
@@ -81,7 +86,7 @@ def compile_networks(
     """
     try:
         # Sides that happen to be equal here need not be in a request.
-        with torch.inference_mode(), symbolic.patch(use_duck_shape=False):
+        with torch.inference_mode(), _sides.patch(use_duck_shape=False):
             _compile_transformer(model, backend)
             for variant in (Variant.BASE, *([Variant.DRAFT] if model.info.draft else [])):
                 _compile_autoencoder(model, variant, limits, backend)

@@ -1,6 +1,7 @@
 """SD3's transformer with its conditioning looked up and its projections fused."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from diffusers import SD3Transformer2DModel
@@ -66,7 +67,8 @@ class FastTransformer(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """The networks' own."""
-        return self.proj_in.bias.dtype
+        dtype: torch.dtype = self.proj_in.bias.dtype
+        return dtype
 
     def forward(
         self,
@@ -78,7 +80,7 @@ class FastTransformer(nn.Module):
         patch = self.config.patch_size
         height, width = (side // patch for side in latents.shape[-2:])
         rows = zip(prompts, timesteps, strict=True)
-        vectors = torch.stack([self._modulation(prompt, time) for prompt, time in rows])
+        vectors: Any = torch.stack([self._modulation(prompt, time) for prompt, time in rows])
         *parts, last = vectors.split(self.conditioner.widths, dim=1)
         context: Tensor | None = torch.stack([self._context(prompt) for prompt in prompts])
         x = self.proj_in(latents).flatten(2).transpose(1, 2) + self._grid(height, width)

@@ -51,7 +51,7 @@ class FusedAttention:
         self, attn: Any, qkv: Tensor, norm_q: Any, norm_k: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Split [b, n, 3·d] into query, key, value [b, n, heads, d/heads], the first two normed."""
-        query, key, value = qkv.unflatten(-1, (3, attn.heads, -1)).unbind(2)
+        query, key, value = qkv.view(*qkv.shape[:2], 3, attn.heads, -1).unbind(2)
         return self._normed(query, norm_q), self._normed(key, norm_k), value
 
     def _normed(self, x: Tensor, norm: Any) -> Tensor:

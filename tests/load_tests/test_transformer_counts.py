@@ -8,7 +8,7 @@ from transformer_counts import LARGE, MEDIUM, counts
 
 @pytest.mark.parametrize(
     ("config", "conditioning_gb", "grid_gb", "table_mb"),
-    [(MEDIUM, 1.57, 0.45, 1.0), (LARGE, 5.5, 0.18, 2.2)],
+    [(MEDIUM, 1.56, 0.45, 1.0), (LARGE, 5.43, 0.18, 2.2)],
     ids=["medium", "large"],
 )
 def test_conditioning_is_gone_from_the_loop(
