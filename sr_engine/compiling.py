@@ -23,6 +23,9 @@ from sr_engine.model import SRModel
 from sr_engine.plan import VAE_TILE_PX
 from sr_engine.work import Phase, Variant
 
+Backend = str | Callable[..., Any]
+"""Of `torch.compile`: its name, or a function of a graph."""
+
 logger = logging.getLogger(__name__)
 
 # The stub of `torch.compile` does not have all of its arguments.
@@ -44,7 +47,7 @@ class FullTiles(nn.Module):
         rungs: batch sizes with a graph, ascending.
     """
 
-    def __init__(self, network: nn.Module, shape: tuple[int, int, int], backend: str) -> None:
+    def __init__(self, network: nn.Module, shape: tuple[int, int, int], backend: Backend) -> None:
         super().__init__()
         self.network = network
         self.shape = shape
@@ -75,7 +78,7 @@ class FullTiles(nn.Module):
 
 
 def compile_networks(
-    model: SRModel, *, limits: Mapping[Phase, int] = ROW_LIMITS, backend: str = "inductor"
+    model: SRModel, *, limits: Mapping[Phase, int] = ROW_LIMITS, backend: Backend = "inductor"
 ) -> bool:
     """Compile the networks and make every graph; say whether that was possible.
 
@@ -106,7 +109,7 @@ def parts_of(rows: int, rungs: Sequence[int]) -> Iterator[int]:
             rows -= rung
 
 
-def _compile_transformer(model: SRModel, backend: str) -> None:
+def _compile_transformer(model: SRModel, backend: Backend) -> None:
     for block in model.transformer.transformer_blocks:
         block.compile(fullgraph=True, dynamic=True, backend=backend, recompile_limit=_GRAPHS)
     side = model.info.native_px // model.info.vae_factor
@@ -117,7 +120,7 @@ def _compile_transformer(model: SRModel, backend: str) -> None:
 
 
 def _compile_autoencoder(
-    model: SRModel, variant: Variant, limits: Mapping[Phase, int], backend: str
+    model: SRModel, variant: Variant, limits: Mapping[Phase, int], backend: Backend
 ) -> None:
     autoencoder: Autoencoder = model.autoencoder_of(variant)
     network, factor = autoencoder.network, autoencoder.factor

@@ -1,6 +1,7 @@
 """SD3's transformer with its conditioning looked up and its projections fused."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -93,28 +94,22 @@ class FastTransformer(nn.Module):
         return velocity
 
     def _modulation(self, prompt: PromptEmbeddings, timestep: float) -> Tensor:
-        def make() -> Tensor:
-            return self._here(self.conditioner.modulation(prompt, timestep))
-
-        return self.table.look_up((id(prompt.pooled), timestep), make, prompt.pooled)
+        make = partial(self.conditioner.modulation, prompt, timestep)
+        return self._looked_up((id(prompt.pooled), timestep), make, prompt.pooled)
 
     def _context(self, prompt: PromptEmbeddings) -> Tensor:
-        def make() -> Tensor:
-            return self._here(self.conditioner.context(prompt))
-
-        return self.table.look_up(id(prompt.context), make, prompt.context)
+        make = partial(self.conditioner.context, prompt)
+        return self._looked_up(id(prompt.context), make, prompt.context)
 
     def _grid(self, height: int, width: int) -> Tensor:
         """Return the middle of the position grid [height · width, d], counted in patches."""
+        top, left = ((len(self._positions) - side) // 2 for side in (height, width))
+        middle = self._positions[top : top + height, left : left + width]
+        return self._looked_up(("grid", height, width), partial(middle.flatten, 0, 1))
 
-        def make() -> Tensor:
-            top, left = (len(grid) - height) // 2, (len(grid) - width) // 2
-            middle = grid[top : top + height, left : left + width]
-            return self._here(middle.flatten(0, 1))
-
-        grid = self._positions
-        return self.table.look_up(("grid", height, width), make)
-
-    def _here(self, made: Tensor) -> Tensor:
+    def _looked_up(
+        self, key: Hashable, make: Callable[[], Tensor], owner: Tensor | None = None
+    ) -> Tensor:
         # A copy, even of what is here already: a view would keep the whole alive.
-        return made.to(self.proj_in.weight, copy=True)
+        here = self.proj_in.weight
+        return self.table.look_up(key, lambda: make().to(here, copy=True), owner)

@@ -25,6 +25,7 @@ from sr_engine.work import Phase, Variant
 REQUESTS = 200
 PROJECTIONS = get_args(Projection)
 LIMITS = {Phase.DENOISE: 16, Phase.DECODE: 2, Phase.ENCODE: 2}
+ONE = dict.fromkeys(Phase, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +104,7 @@ def test_compiled_pictures_are_the_eager_ones(checkpoint: Path) -> None:
     requests = [mixed_requests()[number] for number in (0, 3, 7, 10)]
     eager = results(load(checkpoint), requests)
     model = load(checkpoint)
-    compile_networks(model, limits=LIMITS, backend="aot_eager")
+    compile_networks(model, limits=ONE, backend="aot_eager")
     for ours, theirs in zip(results(model, requests), eager, strict=True):
         torch.testing.assert_close(ours.unrounded, theirs.unrounded, atol=1e-4, rtol=0)
 
@@ -113,14 +114,14 @@ def test_where_the_compiler_fails_networks_run_eagerly(checkpoint: Path) -> None
         raise RuntimeError("no compiler here")
 
     model = load(checkpoint)
-    assert not compile_networks(model, limits=LIMITS, backend=broken)  # type: ignore[arg-type]
+    assert not compile_networks(model, limits=ONE, backend=broken)
     assert len(results(model, mixed_requests()[:3])) == 3
 
 
 @torch.inference_mode()
 def test_the_float32_networks_of_a_compiled_model_are_eager(checkpoint: Path) -> None:
     model = load(checkpoint)
-    compile_networks(model, limits=LIMITS, backend="eager")
+    compile_networks(model, limits=ONE, backend="eager")
     torch.compiler.set_stance("fail_on_recompile")
     side = NATIVE_PX // model.info.vae_factor
     x = torch.zeros(1, model.info.latent_channels, side, side)
