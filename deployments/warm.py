@@ -63,14 +63,20 @@ def _warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
         # Diffusers takes longest of all that a replica imports, and a simulated one needs none.
         from sr_engine.loading import load_model
 
-        model = load_model(
+        model = loaded = load_model(
             args.model,
             device=args.device,
             dtype=args.dtype,
             draft=args.draft,
             quantize=args.quantize,
             autoencoder=args.autoencoder,
+            transformer=args.transformer,
         )
+        on_cuda = loaded.device.type == "cuda"
+        if args.compile == "always" or (args.compile == "auto" and on_cuda):
+            from sr_engine.compiling import compile_networks
+
+            compile_networks(loaded)
         begin = ActiveRequest
     engine = SREngine(model, begin=begin, metrics=Metrics(RayRecorder()))
     # A real picture through every network, so that no client pays for what the first one costs; of

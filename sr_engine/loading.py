@@ -19,12 +19,14 @@ from sr_engine.checkpoint import (
     read_scheduler,
 )
 from sr_engine.errors import ModelLoadError
+from sr_engine.fast_transformer import FastTransformer
 from sr_engine.model import SRModel
 from sr_engine.prompts import PromptEmbeddings, PromptEncoder, empty_prompt
 from sr_engine.quantization import quantization_config
 
 OWN_DRAFT = "vae_draft"
 DRAFT_FILES = ("config.json", "*.safetensors")
+Transformer = Literal["fast", "offloaded", "stock"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -36,6 +38,7 @@ def load_model(
     draft: str | None = None,
     quantize: str | None = None,
     autoencoder: Literal["fast", "stock"] = "fast",
+    transformer: Transformer = "fast",
     cache_dir: Path | None = None,
 ) -> SRModel:
     """Loads a Stable Diffusion 3 or 3.5 checkpoint in the diffusers format.
@@ -47,6 +50,9 @@ def load_model(
         "madebyollin/taesd3"; by default the checkpoint's own ``vae_draft``, if it has one.
     quantize: keeps the transformer's weights in fewer bits, "nf4" (on CUDA) or "fp8".
     autoencoder: "fast" gives the same in fewer operations than "stock", diffusers' own.
+    transformer: "fast" looks conditioning up and fuses projections, "offloaded" keeps what makes
+        the conditioning in the host's memory besides, "stock" is diffusers' module as it is,
+        which quantised weights need.
     cache_dir: keeps the empty prompt's embeddings; $NULLSCALE_CACHE or ~/.cache/nullscale.
 
     Raises:
@@ -61,15 +67,14 @@ def load_model(
     prompt_encoder = PromptEncoder(folder, place, number)
     # Before the other networks: the text encoders are gone when those need the memory.
     empty = empty_prompt(prompt_encoder, cache_dir)
-    transformer = _load(SD3Transformer2DModel, folder, "transformer", number, fewer_bits, place).to(
-        place
-    )
+    stock = _load(SD3Transformer2DModel, folder, "transformer", number, fewer_bits, place)
     vae = _load(AutoencoderKL, folder, "vae", number).to(place)
-    _check_fit(folder, transformer, vae, empty)
+    _check_fit(folder, stock, vae, empty)
     fast = autoencoder == "fast"
     coder = Autoencoder(vae, fast=fast)
     return SRModel(
-        transformer,
+        # Projections of quantised weights cannot be fused.
+        _place(stock, place, transformer if fewer_bits is None else "stock"),
         coder,
         prompt_encoder,
         draft=_load_draft(draft, folder, coder, number, place, fast),
@@ -92,6 +97,12 @@ def _device(device: str) -> torch.device:
     if place.type == "cuda" and not torch.cuda.is_available():
         raise ModelLoadError(f"device {device!r} asked for, but PyTorch sees no CUDA device")
     return place
+
+
+def _place(stock: Any, place: torch.device, kind: Transformer) -> Any:
+    if kind == "stock":
+        return stock.to(place)
+    return FastTransformer(stock).place(place, offload=kind == "offloaded")
 
 
 def _dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -43,15 +43,19 @@ def memory_estimate(*networks: nn.Module, dtype: torch.dtype) -> int:
     return values * itemsize
 
 
-def weight_bytes(*networks: nn.Module) -> int:
+def weight_bytes(*networks: nn.Module, device: torch.device | None = None) -> int:
     """Bytes that loaded weights and buffers take as they are, quantised ones with their scales.
 
     What networks share counts once.
+
+    Args:
+        device: count what lies there alone; an offloaded conditioner does not.
     """
     tensors = {
         id(t): t for network in networks for t in network.state_dict(keep_vars=True).values()
     }
-    return sum(_bytes(t) for t in tensors.values())
+    here = (t for t in tensors.values() if device is None or t.device.type == device.type)
+    return sum(_bytes(t) for t in here)
 
 
 def parameter_count(*networks: nn.Module) -> int:

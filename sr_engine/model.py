@@ -5,6 +5,7 @@ Everything is float32 at its borders; inside, the networks run in the model's ow
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import lru_cache
 
 import torch
 from diffusers import SD3Transformer2DModel
@@ -12,11 +13,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sr_engine.autoencoder import Autoencoder
+from sr_engine.fast_transformer import FastTransformer
 from sr_engine.memory import parameter_count, weight_bytes
 from sr_engine.model_info import ModelInfo
 from sr_engine.prompts import PromptEmbeddings, PromptEncoder
 from sr_engine.request import UpscaleParams
+from sr_engine.timing import on_device
 from sr_engine.work import Variant
+
+KNOWN_PROMPTS = 16
+"""Prompts whose embeddings are kept, the last ones used: 5.5 MB each for SD3.5."""
 
 
 class SRModel:
@@ -32,7 +38,7 @@ class SRModel:
 
     def __init__(
         self,
-        transformer: SD3Transformer2DModel,
+        transformer: SD3Transformer2DModel | FastTransformer,
         autoencoder: Autoencoder,
         prompt_encoder: PromptEncoder,
         *,
@@ -52,8 +58,9 @@ class SRModel:
         self.empty_prompt = empty_prompt
         self.defaults = defaults
         self._draft = draft
-        self._float32: tuple[SD3Transformer2DModel, Autoencoder] | None = None
-        self._prompt_encoder = prompt_encoder
+        self._float32: tuple[SD3Transformer2DModel | FastTransformer, Autoencoder] | None = None
+        # One object a prompt, whoever asks: by it the transformer knows what it has tabulated.
+        self._encode = lru_cache(KNOWN_PROMPTS)(prompt_encoder.encode)
         coders = [autoencoder, draft] if draft else [autoencoder]
         networks = [transformer, *(n for coder in coders for n in (coder.stock, coder.network))]
         self.info = ModelInfo(
@@ -64,7 +71,7 @@ class SRModel:
             latent_channels=autoencoder.latent_channels,
             shift=shift,
             parameters=parameter_count(*networks[:2]),
-            memory_bytes=weight_bytes(*networks),
+            memory_bytes=weight_bytes(*networks, device=self.device),
             device=str(self.device),
             dtype=str(self.dtype).removeprefix("torch."),
             prompts=prompt_encoder.available,
@@ -83,33 +90,39 @@ class SRModel:
         """Velocity ``v = ε − x0`` of each row at its own noise level and with its own prompt.
 
         All prompts of a batch have the same number of tokens, as those of one checkpoint have.
+        Noise levels are wanted on the host: reading them off a device would wait for it.
         """
         # Quantised weights have no float32 twin, and where they are wanted no room for one.
         exact = variant is Variant.FLOAT32 and self.info.quantize is None
         transformer = self._in_float32()[0] if exact else self.transformer
         place, dtype = self.device, torch.float32 if exact else self.dtype
+        # float32 whatever the network's dtype: bfloat16 knows no 947.
+        timesteps = sigmas.float().cpu() * self.num_train_timesteps
+        result: Tensor
+        if isinstance(transformer, FastTransformer):
+            result = transformer(latents.to(place, dtype), timesteps.tolist(), prompts).float()
+            return result
         (velocity,) = transformer(
             latents.to(place, dtype),
             encoder_hidden_states=torch.stack([p.context.to(place, dtype) for p in prompts]),
             pooled_projections=torch.stack([p.pooled.to(place, dtype) for p in prompts]),
-            # float32 whatever the network's dtype: bfloat16 knows no 947.
-            timestep=sigmas.to(place, torch.float32) * self.num_train_timesteps,
+            timestep=on_device(timesteps, str(place)),
             return_dict=False,
         )
-        result: Tensor = velocity.float()
+        result = velocity.float()
         return result
 
     def decode(
         self, latents: Float[Tensor, "b c h w"], variant: Variant = Variant.BASE
     ) -> Float[Tensor, "b 3 H W"]:
         """Pixels of latents, nominally 0 to 1, not clipped: the design's ``g'``."""
-        return self._autoencoder(variant).decode(latents)
+        return self.autoencoder_of(variant).decode(latents)
 
     def encode(
         self, pixels: Float[Tensor, "b 3 H W"], variant: Variant = Variant.BASE
     ) -> Float[Tensor, "b c h w"]:
         """Latents of pixels in 0 to 1: the design's ``g``."""
-        return self._autoencoder(variant).encode(pixels)
+        return self.autoencoder_of(variant).encode(pixels)
 
     def encode_prompt(self, prompt: str) -> PromptEmbeddings:
         """Embeddings of `prompt`; the text encoders are read on first use and stay in memory.
@@ -117,13 +130,14 @@ class SRModel:
         Raises:
             PromptUnsupported: the checkpoint has no text encoders.
         """
-        return self._prompt_encoder.encode(prompt) if prompt else self.empty_prompt
+        return self._encode(prompt) if prompt else self.empty_prompt
 
     def release_float32(self) -> None:
         """Drop the float32 networks, made on first use: four bytes a weight."""
         self._float32 = None
 
-    def _autoencoder(self, variant: Variant) -> Autoencoder:
+    def autoencoder_of(self, variant: Variant) -> Autoencoder:
+        """The one that computes rows of `variant`."""
         if variant is Variant.FLOAT32:
             return self._in_float32()[1]
         if variant is Variant.DRAFT:
@@ -131,7 +145,7 @@ class SRModel:
             return self._draft
         return self.autoencoder
 
-    def _in_float32(self) -> tuple[SD3Transformer2DModel, Autoencoder]:
+    def _in_float32(self) -> tuple[SD3Transformer2DModel | FastTransformer, Autoencoder]:
         if self._float32 is None:
             quantized = self.info.quantize is not None
             self._float32 = (

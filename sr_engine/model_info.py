@@ -13,7 +13,7 @@ class ModelInfo:
         multiple_px: picture sides are multiples of it (autoencoder factor × patch size).
         shift: of the noise levels (SD3, Eq. 23), from the checkpoint's scheduler configuration.
         parameters: of transformer and autoencoder together.
-        memory_bytes: what all weights take.
+        memory_bytes: what the weights take on the device.
         prompts: the checkpoint has text encoders.
         draft: there is a cheaper autoencoder.
         quantize: how the transformer's weights are kept in fewer bits; None where they are not.

@@ -16,7 +16,7 @@ from sr_engine.metrics import Metrics
 from sr_engine.model_info import ModelInfo
 from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import UpscaleParams
-from sr_engine.timing import Measured, Timer, on_device, timer_for
+from sr_engine.timing import Measured, Timer, timer_for
 from sr_engine.work import Kind, Phase, Variant
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Model(Protocol):
         prompts: Sequence[PromptEmbeddings],
         variant: Variant = Variant.BASE,
     ) -> Float[Tensor, "b c h w"]:
-        """Return dx/dσ at each row's own noise level."""
+        """Return dx/dσ at each row's own noise level, given on the host."""
         ...
 
     def decode(
@@ -132,7 +132,8 @@ class Runner:
     def _call(self, kind: Kind, rows: Sequence[Row]) -> Tensor:
         batch = torch.stack([row.value for row in rows])
         if kind.phase is Phase.DENOISE:
-            sigmas = on_device(torch.tensor([row.sigma for row in rows]), str(batch.device))
+            # On the host: the model looks up what it knows of them.
+            sigmas = torch.tensor([row.sigma for row in rows])
             return self.model.velocity(batch, sigmas, [row.prompt for row in rows], kind.variant)
         network = self.model.decode if kind.phase is Phase.DECODE else self.model.encode
         return network(batch, kind.variant)

@@ -44,8 +44,10 @@ def test_weights_foretold_from_the_configuration_are_those_in_the_files(
     assert all(p.is_meta for network in networks for p in network.parameters())
     assert memory_estimate(*networks, dtype=number) == expected
     assert weight_bytes(*networks) == expected
-    # The fast autoencoder has weights of its own beside the stock one's.
-    model = load_model(str(tiny_checkpoint), device="cpu", dtype=dtype, autoencoder="stock")
+    # Fast networks have weights of their own, and leave the grid of positions to the host.
+    model = load_model(
+        str(tiny_checkpoint), device="cpu", dtype=dtype, autoencoder="stock", transformer="stock"
+    )
     assert model.info.memory_bytes == expected
 
 
