@@ -107,7 +107,15 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     stock, fast = (
-        TimedModel(load_model(args.model, device=args.device, dtype=args.dtype, autoencoder=kind))
+        TimedModel(
+            load_model(
+                args.model,
+                device=args.device,
+                dtype=args.dtype,
+                autoencoder=kind,
+                transformer=kind,
+            )
+        )
         for kind in ("stock", "fast")
     )
     engine = SREngine(fast)

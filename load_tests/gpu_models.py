@@ -4,7 +4,7 @@ Times and memory do not depend on what the weights say, so these give the real o
 and everything else is small, so that what comes out is finite and a picture in range.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transfo
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sr_engine.compiling import compile_networks
 from sr_engine.loading import load_model
 from sr_engine.model import SRModel
 from sr_engine.model_info import ModelInfo
@@ -21,9 +22,6 @@ from sr_engine.prompts import PromptEmbeddings
 from sr_engine.published import PUBLISHED, TOKENS, Architecture
 from sr_engine.request import UpscaleParams
 from sr_engine.work import Variant
-
-OURS: Mapping[str, Any] = {}
-"""The loader's switches with which we run a model."""
 
 SHIFT = 3.0
 STD = 0.02
@@ -103,8 +101,10 @@ def empty_prompt(bench: Bench) -> PromptEmbeddings:
 
 def as_we_run_it(folder: Path, device: str, dtype: torch.dtype) -> SRModel:
     """Load a checkpoint as our service does; what it is compared with is `StockModel`."""
-    name = str(dtype).removeprefix("torch.")
-    return load_model(str(folder), device=device, dtype=name, **OURS)
+    model = load_model(str(folder), device=device, dtype=str(dtype).removeprefix("torch."))
+    if model.device.type == "cuda":
+        compile_networks(model)
+    return model
 
 
 class StockModel:

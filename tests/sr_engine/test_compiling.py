@@ -19,7 +19,8 @@ from sr_engine.engine import SREngine
 from sr_engine.loading import Transformer, load_model
 from sr_engine.model import SRModel
 from sr_engine.plan import VAE_TILE_PX
-from sr_engine.request import Projection, UpscaleParams, UpscaleRequest, UpscaleResult
+from sr_engine.request import Projection, UpscaleParams, UpscaleRequest
+from sr_engine.result import UpscaleResult
 from sr_engine.work import Phase, Variant
 
 REQUESTS = 200
