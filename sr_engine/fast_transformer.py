@@ -53,6 +53,7 @@ class FastTransformer(nn.Module):
         for module in self.transformer_blocks.modules():
             if isinstance(module, Attention):
                 fuse(module)
+        self.train(transformer.training)
 
     def place(self, device: torch.device, *, offload: bool = False) -> "FastTransformer":
         """Move to `device`.
