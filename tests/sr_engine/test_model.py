@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from published import LARGE, MEDIUM, SD35_VAE
 from torch import Tensor
 
 from sr_engine.errors import ModelLoadError, PromptUnsupported
-from sr_engine.loading import load_model
+from sr_engine.loading import Transformer, load_model
 from sr_engine.memory import memory_estimate
 from sr_engine.model import SRModel
 from sr_engine.prompts import PromptEmbeddings
@@ -103,6 +104,19 @@ def test_velocity_is_the_transformers_at_a_thousand_times_sigma(
         timestep=torch.tensor([625.0]),
     ).sample
     torch.testing.assert_close(model.velocity(x, torch.tensor([0.625]), [prompt]), expected)
+
+
+@pytest.mark.parametrize("kind", get_args(Transformer))
+def test_every_kind_of_transformer_is_the_same_one(
+    kind: Transformer, tiny_checkpoint: Path, model: SRModel
+) -> None:
+    x, sigmas, rows = latents(4), torch.tensor([1.0, 0.7, 0.7, 0.02]), prompts(4)
+    other = load_model(str(tiny_checkpoint), device="cpu", transformer=kind)
+    expected = model.velocity(x, sigmas, rows)
+    for variant in (Variant.BASE, Variant.FLOAT32):
+        torch.testing.assert_close(
+            other.velocity(x, sigmas, rows, variant), expected, atol=1e-5, rtol=1e-5
+        )
 
 
 def test_rows_with_different_sigmas_and_prompts_equal_the_same_rows_alone(model: SRModel) -> None:
