@@ -64,6 +64,18 @@ class Prometheus:
                 raise TimeoutError(f"{sorted(left)} did not fire; {self.pending()}")
             time.sleep(STEP_S)
 
+    def wait_until_none_fires(self, timeout_s: float = 60) -> None:
+        """Return when no alert fires.
+
+        Raises:
+            TimeoutError: some still do.
+        """
+        end_s = time.monotonic() + timeout_s
+        while firing := self.firing():
+            if time.monotonic() > end_s:
+                raise TimeoutError(f"{sorted(firing)} fire; {self.pending()}")
+            time.sleep(STEP_S)
+
     def fired(self, name: str) -> bool:
         """Say whether an alert has fired in the last ten minutes."""
         series = f'ALERTS{{alertname="{name}",alertstate="firing"}}'

@@ -97,7 +97,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, metrics: Prometheus) -> It
 def test_a_healthy_service_is_left_alone(metrics: Prometheus, service: Running) -> None:
     with mixed_load.clients(service.url, [mixed_load.good, mixed_load.bad]) as raised:
         time.sleep(DATA_S)
-        assert metrics.firing() == set(), metrics.pending()
+        # On a machine with other work, Ray's agents fall silent for a while.
+        metrics.wait_until_none_fires()
         assert raised == []
 
 
@@ -156,10 +157,14 @@ async def test_an_engine_that_hangs_is_told(metrics: Prometheus, service: Runnin
 @pytest.mark.parametrize("query", QUERIES)
 def test_every_panel_has_data(query: str, metrics: Prometheus, service: Running) -> None:
     query = query.replace("$application", cluster.APP).replace("$__rate_interval", "5m")
-    found = metrics.query(query)
-    if NEEDS_GPU.search(query):
-        return
-    assert [sample for sample in found if math.isfinite(sample.value)], (query, found)
+    # The worker that took the place of the one before may still be starting.
+    end_s = time.monotonic() + 60
+    while True:
+        found = metrics.query(query)
+        if NEEDS_GPU.search(query) or any(math.isfinite(sample.value) for sample in found):
+            return
+        assert time.monotonic() < end_s, (query, found)
+        time.sleep(1)
 
 
 def test_every_metric_is_in_the_documentation(service: Running) -> None:
