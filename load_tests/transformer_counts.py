@@ -6,7 +6,7 @@ On the meta device: no weights, no GPU, exact. The last line of each model is JS
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,30 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sr_engine.fast_transformer import FastTransformer
 from sr_engine.prompts import PromptEmbeddings
-
-TOKENS = 333
-MEDIUM: dict[str, Any] = {
-    "sample_size": 128,
-    "patch_size": 2,
-    "in_channels": 16,
-    "out_channels": 16,
-    "num_layers": 24,
-    "attention_head_dim": 64,
-    "num_attention_heads": 24,
-    "joint_attention_dim": 4096,
-    "caption_projection_dim": 1536,
-    "pooled_projection_dim": 2048,
-    "pos_embed_max_size": 384,
-    "dual_attention_layers": tuple(range(13)),
-    "qk_norm": "rms_norm",
-}
-LARGE = MEDIUM | {
-    "num_layers": 38,
-    "num_attention_heads": 38,
-    "caption_projection_dim": 2432,
-    "pos_embed_max_size": 192,
-    "dual_attention_layers": (),
-}
+from sr_engine.published import PUBLISHED, TOKENS
 
 
 class WeightReads(TorchDispatchMode):
@@ -64,7 +41,9 @@ class WeightReads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def counts(config: dict[str, Any], side: int = 128, rows: int = 1) -> dict[str, dict[str, float]]:
+def counts(
+    config: Mapping[str, Any], side: int = 128, rows: int = 1
+) -> dict[str, dict[str, float]]:
     """Return weights on the device, weights read and operations of a call on [rows, 16, side²].
 
     ``stock`` is diffusers' module; ``first`` the fast one when it knows nothing, ``fast`` when
@@ -109,8 +88,8 @@ def counts(config: dict[str, Any], side: int = 128, rows: int = 1) -> dict[str, 
 
 def main() -> None:
     """Print both models' counts."""
-    for name, config in (("sd3.5-medium", MEDIUM), ("sd3.5-large", LARGE)):
-        print(json.dumps({"model": name, **counts(config)}))
+    for name, architecture in PUBLISHED.items():
+        print(json.dumps({"model": name, **counts(architecture.transformer)}))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
 )
-from published import LARGE, MEDIUM, SD35_VAE
 from torch import Tensor
 
 from sr_engine.errors import ModelLoadError, PromptUnsupported
@@ -28,6 +27,7 @@ from sr_engine.loading import Transformer, load_model
 from sr_engine.memory import memory_estimate
 from sr_engine.model import SRModel
 from sr_engine.prompts import PromptEmbeddings
+from sr_engine.published import PUBLISHED
 from sr_engine.request import UpscaleParams
 from sr_engine.work import Variant
 
@@ -197,14 +197,18 @@ def test_prompts_through_the_model(
 
 
 @pytest.mark.parametrize(
-    ("config", "parameters", "bfloat16_gb"), [(MEDIUM, 2.24e9, 5.1), (LARGE, 8.06e9, 16.5)]
+    ("config", "parameters", "bfloat16_gb"),
+    [
+        (PUBLISHED["sd3.5-medium"].transformer, 2.24e9, 5.1),
+        (PUBLISHED["sd3.5-large"].transformer, 8.06e9, 16.5),
+    ],
 )
 def test_published_configurations(
     config: dict[str, object], parameters: float, bfloat16_gb: float
 ) -> None:
     with torch.device("meta"):
         transformer = SD3Transformer2DModel(**config)
-        vae = AutoencoderKL(**SD35_VAE)
+        vae = AutoencoderKL(**PUBLISHED["sd3.5-medium"].vae)
         out = transformer(
             torch.empty(2, 16, 128, 96),
             encoder_hidden_states=torch.empty(2, 333, 4096),
