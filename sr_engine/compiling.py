@@ -12,6 +12,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+import torch._dynamo.config
 import torch.fx.experimental._config
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
@@ -28,9 +29,8 @@ Backend = str | Callable[..., Any]
 
 logger = logging.getLogger(__name__)
 
-# The stub of `torch.compile` does not have all of its arguments.
-_compile: Any = torch.compile
 _sides: Any = torch.fx.experimental._config
+_dynamo: Any = torch._dynamo.config
 
 _GRAPHS = 32
 """More than there will be of one function: blocks of three kinds, for one row and for several."""
@@ -53,13 +53,8 @@ class FullTiles(nn.Module):
         self.shape = shape
         self.rungs: list[int] = []
         # Of the function, not of the module: that would be registered, and saved, twice.
-        self._compiled = _compile(
-            network.forward,
-            fullgraph=True,
-            dynamic=False,
-            backend=backend,
-            recompile_limit=_GRAPHS,
-            isolate_recompiles=True,
+        self._compiled = torch.compile(
+            network.forward, fullgraph=True, dynamic=False, backend=backend
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
@@ -89,7 +84,11 @@ def compile_networks(
     """
     try:
         # Sides that happen to be equal here need not be in a request.
-        with torch.inference_mode(), _sides.patch(use_duck_shape=False):
+        with (
+            torch.inference_mode(),
+            _sides.patch(use_duck_shape=False),
+            _dynamo.patch(recompile_limit=_GRAPHS),
+        ):
             _compile_transformer(model, backend)
             for variant in (Variant.BASE, *([Variant.DRAFT] if model.info.draft else [])):
                 _compile_autoencoder(model, variant, limits, backend)
@@ -111,7 +110,7 @@ def parts_of(rows: int, rungs: Sequence[int]) -> Iterator[int]:
 
 def _compile_transformer(model: SRModel, backend: Backend) -> None:
     for block in model.transformer.transformer_blocks:
-        block.compile(fullgraph=True, dynamic=True, backend=backend, recompile_limit=_GRAPHS)
+        block.compile(fullgraph=True, dynamic=True, backend=backend)
     side = model.info.native_px // model.info.vae_factor
     # A single row has a graph of its own.
     for rows in (1, 2):

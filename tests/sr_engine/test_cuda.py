@@ -1,0 +1,258 @@
+"""What only a CUDA device can show: the same pictures there, no waiting for it, no lost request."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import tiny_draft, write_checkpoint
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from sr_engine.caps import native_kinds
+from sr_engine.compiling import compile_networks
+from sr_engine.engine import SREngine
+from sr_engine.fast_transformer import FastTransformer
+from sr_engine.fast_vae import faster
+from sr_engine.loading import load_model
+from sr_engine.model import SRModel
+from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.result import UpscaleResult
+from sr_engine.work import Phase, Variant
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"),
+]
+PHOTO = Path(__file__).parents[2] / "examples" / "coffee.png"
+LEAST_DB = {"float32": 60, "bfloat16": 35}
+"""Of a picture on CUDA against the CPU's in float32."""
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch.compiler.set_stance("default")
+    torch._dynamo.reset()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_checkpoint(tmp_path_factory.mktemp("model"))
+    tiny_draft().save_pretrained(folder / "vae_draft")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def small() -> NDArray[np.uint8]:
+    with Image.open(PHOTO) as photo:
+        part = photo.convert("RGB").crop((128, 64, 384, 256))
+    return np.asarray(part.resize((64, 48), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture(scope="module")
+def on_the_cpu(small: NDArray[np.uint8]) -> UpscaleResult:
+    return upscaled(load_model("bundled", device="cpu"), small)
+
+
+def upscaled(model: SRModel, image: NDArray[np.uint8]) -> UpscaleResult:
+    engine = SREngine(model)
+    return engine.upscale(image, model.defaults.override({"scale": 4, "seed": 7}))
+
+
+def psnr_db(a: Tensor, b: Tensor) -> float:
+    return float(-10 * torch.log10((a.cpu() - b.cpu()).square().mean()))
+
+
+@pytest.mark.parametrize("dtype", LEAST_DB)
+def test_the_bundled_models_picture_is_the_cpus(
+    dtype: str, small: NDArray[np.uint8], on_the_cpu: UpscaleResult
+) -> None:
+    result = upscaled(load_model("bundled", device="cuda", dtype=dtype), small)
+    assert psnr_db(result.unrounded, on_the_cpu.unrounded) > LEAST_DB[dtype]
+    given_back = Image.fromarray(result.image).resize((64, 48), Image.Resampling.BICUBIC)
+    assert np.array_equal(np.asarray(given_back), small)
+
+
+def requests(count: int, scale: float | None = None) -> list[UpscaleRequest]:
+    rng, noise = Random(0), np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        sides = (128, 128) if number % 5 == 0 else (rng.randint(8, 40), rng.randint(8, 40))
+        params = UpscaleParams(
+            scale=scale or rng.choice([1.5, 2, 2.7, 4]),
+            num_inference_steps=rng.choice([1, 2, 3]),
+            guidance_scale=rng.choice([1.0, 3.0]),
+            projection=rng.choice(["latent", "pixel", "residual"]),
+            draft=rng.random() < 0.3,
+            ending="latents",
+            seed=number,
+        )
+        image = noise.integers(0, 256, (*sides, 3), dtype=np.uint8)
+        made.append(UpscaleRequest(request_id=str(number), image=image, params=params))
+    return made
+
+
+def finished(engine: SREngine, given: list[UpscaleRequest]) -> dict[str, UpscaleResult]:
+    for request in given:
+        engine.add_request(request)
+    results = {}
+    while engine.has_work():
+        for event in engine.step():
+            if isinstance(event, UpscaleResult):
+                results[event.request_id] = event
+    return results
+
+
+def test_mixed_requests_are_those_of_the_cpu(checkpoint: Path) -> None:
+    given = requests(20)
+    cpu = finished(SREngine(load_model(str(checkpoint), device="cpu")), given)
+    cuda = load_model(str(checkpoint), device="cuda", dtype="float32")
+    found = finished(SREngine(cuda), given)
+    assert len(cpu) == len(found) == len(given)
+    for name, result in found.items():
+        assert psnr_db(result.unrounded, cpu[name].unrounded) > 60, name
+
+
+def test_no_step_waits_for_the_device(checkpoint: Path, small: NDArray[np.uint8]) -> None:
+    """Steps only queue work; at its end a picture is waited for."""
+    engine = SREngine(load_model("bundled", device="cuda", dtype="bfloat16"))
+    params = engine.model.defaults.override({"scale": 4, "seed": 7})
+    engine.upscale(small, params)
+    engine.add_request(UpscaleRequest(request_id="one", image=small, params=params))
+    steps = waited = 0
+    reasons = []
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        while engine.has_work():
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                events = engine.step()
+            if any(isinstance(event, UpscaleResult) for event in events):
+                break
+            steps += 1
+            waited += bool(caught)
+            reasons += [f"{steps}: {w.filename}:{w.lineno} {w.message}" for w in caught]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert steps > params.num_inference_steps
+    assert not waited, "\n".join(reasons)
+
+
+@pytest.mark.parametrize("quant_conv", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fast_autoencoder_is_as_near_as_the_stock_one(
+    quant_conv: bool, dtype: torch.dtype
+) -> None:
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(32, 64, 64),
+        norm_num_groups=8,
+        latent_channels=4,
+        use_quant_conv=quant_conv,
+        use_post_quant_conv=quant_conv,
+    ).requires_grad_(False)
+    z, x = torch.randn(2, 4, 13, 10), torch.randn(2, 3, 52, 41)
+    half = deepcopy(vae).to("cuda", dtype)
+    ways: list[tuple[Callable[..., Tensor], Tensor]] = [
+        (lambda network, given: network.decode(given).sample, z),
+        (lambda network, given: network.encode(given).latent_dist.mean, x),
+    ]
+    for way, given in ways:
+        want = way(vae.double(), given.double())
+        stock, fast = (
+            (way(network, given.to("cuda", dtype)).double().cpu() - want).square().mean().sqrt()
+            for network in (half, faster(half))
+        )
+        assert fast < 1.3 * stock + 1e-6
+
+
+def test_graphs_give_the_same_and_none_is_made_after_the_warm_up(checkpoint: Path) -> None:
+    given = requests(40)
+    eager = finished(SREngine(load_model(str(checkpoint), device="cuda", dtype="float32")), given)
+    model = load_model(str(checkpoint), device="cuda", dtype="float32")
+    assert compile_networks(model, limits={**dict.fromkeys(Phase, 2), Phase.DENOISE: 8})
+    torch.compiler.set_stance("fail_on_recompile")
+    found = finished(SREngine(model), given)
+    assert len(found) == len(given)
+    for name, result in found.items():
+        assert psnr_db(result.unrounded, eager[name].unrounded) > 50, name
+
+
+def test_requests_survive_where_memory_is_short() -> None:
+    model = load_model("bundled", device="cuda", dtype="float32")
+    engine = SREngine(model)
+    # As if batches paid.
+    for kind in native_kinds(model.info):
+        for rows in (1, 2, 4):
+            for _ in range(5):
+                engine.runner.costs.observe(kind, rows, 1e-6)
+    image = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    params = model.defaults.override({"scale": 4, "draft": False, "num_inference_steps": 2})
+    given = [UpscaleRequest(request_id=str(n), image=image, params=params) for n in range(4)]
+    finished(engine, given[:1])
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    model.decode(torch.zeros(1, model.info.latent_channels, 128, 128, device="cuda"))
+    row = torch.cuda.max_memory_allocated() - before
+    torch.cuda.empty_cache()
+    whole = torch.cuda.get_device_properties(0).total_memory
+    held = torch.cuda.memory_reserved()
+    torch.cuda.set_per_process_memory_fraction((held + 2 * row) / whole)
+    try:
+        assert len(finished(engine, given)) == len(given)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@torch.inference_mode()
+def test_the_float32_networks_say_what_the_others_say(checkpoint: Path) -> None:
+    model = load_model(str(checkpoint), device="cuda", dtype="bfloat16")
+    side = model.info.native_px // model.info.vae_factor
+    x = torch.randn(2, model.info.latent_channels, side, side, device="cuda")
+    prompts = [model.empty_prompt] * 2
+    calls: list[Callable[[Variant], Tensor]] = [
+        lambda variant: model.velocity(x, torch.tensor([0.9, 0.2]), prompts, variant),
+        lambda variant: model.decode(x, variant),
+        lambda variant: model.encode(model.decode(x), variant),
+    ]
+    for call in calls:
+        exact, base = call(Variant.FLOAT32), call(Variant.BASE)
+        error = (exact - base).square().mean().sqrt() / exact.std()
+        assert 0 < error < 0.05
+    held = torch.cuda.memory_allocated()
+    model.release_float32()
+    assert torch.cuda.memory_allocated() < held
+
+
+def test_conditioning_leaves_the_device(checkpoint: Path) -> None:
+    there, here = (
+        load_model(str(checkpoint), device="cuda", transformer=kind)
+        for kind in ("fast", "offloaded")
+    )
+    assert isinstance(here.transformer, FastTransformer)
+    assert here.info.memory_bytes < there.info.memory_bytes
+    x = torch.randn(2, 4, 16, 16, device="cuda")
+    given = x, torch.tensor([0.9, 0.2]), [here.empty_prompt] * 2
+    torch.testing.assert_close(here.velocity(*given), there.velocity(*given))
+
+
+def test_fp8_weights_say_nearly_the_same() -> None:
+    pytest.importorskip("torchao")
+    exact, fewer = (
+        load_model("bundled", device="cuda", dtype="bfloat16", quantize=quantize)
+        for quantize in (None, "fp8")
+    )
+    x = torch.randn(2, 12, 32, 32, device="cuda")
+    given = x, torch.tensor([0.9, 0.2]), [exact.empty_prompt] * 2
+    want, found = exact.velocity(*given), fewer.velocity(*given)
+    assert 0 < (found - want).square().mean().sqrt() / want.std() < 0.1
