@@ -24,7 +24,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from crops import CROP_PX, augment, crop_batch, load_crops, make_crops, mosaic, unmosaic
+from crops import (
+    CROP_PX,
+    augment,
+    crop_batch,
+    load_crops,
+    make_crops,
+    mosaic,
+    unmosaic,
+    windows,
+)
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
@@ -108,7 +117,7 @@ def gradient_loss(a: Tensor, b: Tensor) -> Tensor:
     ).abs().mean()
 
 
-def train_autoencoder(work: Path, minutes: float, cycle: float) -> None:
+def train_autoencoder(work: Path, minutes: float, device: torch.device, cycle: float) -> None:
     """L1 + gradient loss, light KL, and agreement of a latent with its own round trip.
 
     The last term (weight ``cycle``) matters to DDNM, which sends the same picture through the
@@ -118,15 +127,15 @@ def train_autoencoder(work: Path, minutes: float, cycle: float) -> None:
     normalisation takes its statistics from the whole picture, and only so does the autoencoder
     learn to give a region the same latents, and the same pixels, whatever surrounds it.
     """
-    crops = load_crops(work)
-    vae = build_autoencoder()
+    crops = load_crops(work, device)
+    vae = build_autoencoder().to(device)
     run = Training(vae, work / "autoencoder.pt", minutes, matrices="", muon_lr=3e-3)
     for share in run.progress():
         small = run.step % 4
         x = crop_batch(crops, 12, 64) if small else crop_batch(crops, 4, 128)
         grids = [(1, 1), (2, 2), (3, 4)] if small else [(1, 1), (2, 2)]
         encoded_as, decoded_as = random.choice(grids), random.choice(grids)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             posterior = vae.encode(mosaic(x, *encoded_as)).latent_dist
             latents = unmosaic(posterior.sample(), *encoded_as)
             decoded = vae.decode(mosaic(latents, *decoded_as)).sample
@@ -134,7 +143,7 @@ def train_autoencoder(work: Path, minutes: float, cycle: float) -> None:
         kl = 0.5 * (posterior.mean.float() ** 2 + posterior.var - 1 - posterior.logvar).mean()
         loss = (y - x).abs().mean() + 0.5 * gradient_loss(y, x) + 1e-5 * kl
         if share > 0.6 and run.step % 2 == 0:
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(device.type, torch.bfloat16):
                 again = unmosaic(vae.encode(decoded).latent_dist.mean, *decoded_as)
             target = unmosaic(posterior.mean, *encoded_as).detach().float()
             loss = loss + cycle * (again.float() - target).abs().mean() / target.std()
@@ -143,21 +152,21 @@ def train_autoencoder(work: Path, minutes: float, cycle: float) -> None:
 
 def averaged_autoencoder(work: Path) -> AutoencoderKL:
     vae = build_autoencoder()
-    state = torch.load(work / "autoencoder.pt", weights_only=True)
+    state = torch.load(work / "autoencoder.pt", weights_only=True, map_location="cpu")
     vae.load_state_dict(state["averaged"])
     return vae.eval().requires_grad_(False)
 
 
-def encode_latents(work: Path, limit: int) -> None:
+def encode_latents(work: Path, limit: int, device: torch.device) -> None:
     """Encode the crops once and store them with zero mean and unit deviation."""
-    crops = load_crops(work)[:limit]
-    vae = averaged_autoencoder(work).to(memory_format=torch.channels_last)
+    crops = load_crops(work, device)[:limit]
+    vae = averaged_autoencoder(work).to(device, memory_format=torch.channels_last)
     means = []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         for start in range(0, len(crops), 16):
-            x = torch.from_numpy(np.ascontiguousarray(crops[start : start + 16]))
-            x = augment(x.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-            means.append(vae.encode(x).latent_dist.mean.float().contiguous())
+            x = augment(crops[start : start + 16].float() / 127.5 - 1)
+            x = x.contiguous(memory_format=torch.channels_last)
+            means.append(vae.encode(x).latent_dist.mean.float().contiguous().cpu())
     latents = torch.cat(means)
     shift, deviation = float(latents.mean()), float(latents.std())
     np.save(work / "latents.npy", ((latents - shift) / deviation).half().numpy())
@@ -166,51 +175,48 @@ def encode_latents(work: Path, limit: int) -> None:
     print(json.dumps(scaling))
 
 
-def train_prior(work: Path, minutes: float) -> None:
+def train_prior(work: Path, minutes: float, device: torch.device, batch: int) -> None:
     """Flow matching on stored latents: velocity MSE, logit-normal times (SD3, Eq. 19).
 
     Three batches of four hold 64 px windows, the fourth whole 128 px crops, the native tile.
     """
-    latents = np.load(work / "latents.npy")
-    model = build_prior()
+    latents = torch.from_numpy(np.load(work / "latents.npy")).to(device)
+    model = build_prior().to(device)
     path = work / "prior.pt"
     run = Training(model, path, minutes, matrices=IMAGE_STREAM, muon_lr=2e-3)
+    forward = torch.compile(model, dynamic=False) if device.type == "cuda" else model
     for share in run.progress():
-        side, count = (16, 64) if run.step % 4 else (32, 16)
-        rows = []
-        for index in np.random.randint(0, len(latents), count):
-            top, left = 2 * np.random.randint(0, (32 - side) // 2 + 1, 2)
-            rows.append(latents[index, :, top : top + side, left : left + side])
-        x0 = torch.from_numpy(np.stack(rows)).float()
-        sigma = torch.sigmoid(torch.randn(count))
+        side, count = (16, 4 * batch) if run.step % 4 else (32, batch)
+        x0 = windows(latents, count, side, grid=2).float()
+        sigma = torch.sigmoid(torch.randn(count, device=device))
         noise = torch.randn_like(x0)
         level = sigma.view(-1, 1, 1, 1)
-        with torch.autocast("cpu", torch.bfloat16):
-            velocity = model(
+        with torch.autocast(device.type, torch.bfloat16):
+            velocity = forward(
                 hidden_states=(1 - level) * x0 + level * noise,
                 timestep=sigma * 1000,
-                encoder_hidden_states=torch.zeros(count, 1, TEXT_DIM),
-                pooled_projections=torch.zeros(count, TEXT_DIM),
+                encoder_hidden_states=torch.zeros(count, 1, TEXT_DIM, device=device),
+                pooled_projections=torch.zeros(count, TEXT_DIM, device=device),
                 return_dict=False,
             )[0]
         run.update(F.mse_loss(velocity.float(), noise - x0), share)
 
 
-def train_draft(work: Path, minutes: float) -> None:
+def train_draft(work: Path, minutes: float, device: torch.device) -> None:
     """Distil the autoencoder into one that is cheaper: its latents, and its own round trip.
 
     What is encoded has been decoded from the teacher's latents as often as not, since DDNM encodes
     little else.
     """
-    crops = load_crops(work)
-    teacher = averaged_autoencoder(work)
+    crops = load_crops(work, device)
+    teacher = averaged_autoencoder(work).to(device)
     scaling = json.loads((work / "latents.json").read_text())
-    draft = build_draft()
+    draft = build_draft().to(device)
     run = Training(draft, work / "draft.pt", minutes, matrices="", muon_lr=3e-3)
     for share in run.progress():
         x = crop_batch(crops, 12, 64)
         grid = random.choice([(1, 1), (2, 2), (3, 4)])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             with torch.no_grad():
                 mean = unmosaic(teacher.encode(mosaic(x, *grid)).latent_dist.mean, *grid)
                 latents = (mean.float() - scaling["shift_factor"]) * scaling["scaling_factor"]
@@ -231,10 +237,14 @@ def export(work: Path, output: Path) -> None:
     vae = averaged_autoencoder(work)
     vae.register_to_config(**json.loads((work / "latents.json").read_text()))
     prior = build_prior()
-    prior.load_state_dict(torch.load(work / "prior.pt", weights_only=True)["averaged"])
+    prior.load_state_dict(
+        torch.load(work / "prior.pt", weights_only=True, map_location="cpu")["averaged"]
+    )
     vae.half().save_pretrained(output / "vae")
     draft = build_draft()
-    draft.load_state_dict(torch.load(work / "draft.pt", weights_only=True)["averaged"])
+    draft.load_state_dict(
+        torch.load(work / "draft.pt", weights_only=True, map_location="cpu")["averaged"]
+    )
     draft.half().save_pretrained(output / "vae_draft")
     config = output / "vae_draft" / "config.json"
     written = json.loads(config.read_text())
@@ -274,6 +284,8 @@ def main() -> None:
     parser.add_argument("--cycle", type=float, default=0.05, help="latent round-trip weight")
     parser.add_argument("--output", type=Path, default=Path("sr_engine/bundled"))
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--batch", type=int, default=16, help="crops of the prior's large batches")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(int(time.time()))
@@ -282,13 +294,13 @@ def main() -> None:
     if args.stage == "crops":
         make_crops(args.work, args.images, args.limit)
     elif args.stage == "autoencoder":
-        train_autoencoder(args.work, args.minutes, args.cycle)
+        train_autoencoder(args.work, args.minutes, args.device, args.cycle)
     elif args.stage == "latents":
-        encode_latents(args.work, args.limit)
+        encode_latents(args.work, args.limit, args.device)
     elif args.stage == "prior":
-        train_prior(args.work, args.minutes)
+        train_prior(args.work, args.minutes, args.device, args.batch)
     elif args.stage == "draft":
-        train_draft(args.work, args.minutes)
+        train_draft(args.work, args.minutes, args.device)
     else:
         export(args.work, args.output)
 

@@ -51,10 +51,10 @@ class Training:
         self.budget_s = minutes * 60
         self.spent_s = 0.0
         self.step = 0
-        self.losses: list[float] = []
+        self.losses: list[Tensor] = []
         self.base_lr = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         if path.exists():
-            state = torch.load(path, weights_only=True)
+            state = torch.load(path, weights_only=True, map_location="cpu")
             model.load_state_dict(state["model"])
             self.averaged.load_state_dict(state["averaged"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -83,7 +83,7 @@ class Training:
                 record = {
                     "step": self.step,
                     "minutes": round(self.spent_s / 60, 2),
-                    "loss": round(sum(self.losses) / max(1, len(self.losses)), 5),
+                    "loss": round(float(torch.stack(self.losses).mean()), 5),
                 }
                 with self.path.with_suffix(".jsonl").open("a") as log:
                     log.write(json.dumps(record) + "\n")
@@ -110,8 +110,9 @@ class Training:
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
-        self.losses.append(float(loss.detach()))
+        # A number only when it is logged: a GPU would be waited for.
+        self.losses.append(loss.detach())
         decay = min(0.998, self.step / (self.step + 10))
         with torch.no_grad():
-            for slow, fast in zip(self.averaged.parameters(), self.model.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
+            averaged, now = (list(m.parameters()) for m in (self.averaged, self.model))
+            torch._foreach_lerp_(averaged, now, 1 - decay)
