@@ -167,7 +167,8 @@ def _cramped(watched: Watched, share: float, row_bytes: int | None, pixels: int)
         yield
         return
     torch.cuda.empty_cache()
-    room = torch.cuda.memory_allocated() + pixels * BYTES_A_PIXEL + share * row_bytes
+    # Reserved, not allocated: holes that other networks have left are too small for activations.
+    room = torch.cuda.memory_reserved() + pixels * BYTES_A_PIXEL + share * row_bytes
     whole = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, room / whole))
     try:

@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from sr_engine.conditioning import Conditioner, Table
 from sr_engine.fused_attention import fuse
 from sr_engine.prompts import PromptEmbeddings
+from sr_engine.replay import Replayed
 
 TABLE_BYTES = 2**28
 """What is looked up may take so much of the device: 240 pairs of prompt and noise level of
 SD3.5-medium, 110 of -large."""
+
+REPLAYED_TOKENS = 4096
+"""Larger batches keep a GPU busy by themselves: one row of 1024² pixels, or three of 512²."""
 
 
 class FastTransformer(nn.Module):
@@ -53,6 +57,7 @@ class FastTransformer(nn.Module):
         for module in self.transformer_blocks.modules():
             if isinstance(module, Attention):
                 fuse(module)
+        self._replayed = Replayed(self._velocity)
         self.train(transformer.training)
 
     def place(self, device: torch.device, *, offload: bool = False) -> "FastTransformer":
@@ -82,10 +87,18 @@ class FastTransformer(nn.Module):
         patch = self.config.patch_size
         height, width = (side // patch for side in latents.shape[-2:])
         rows = zip(prompts, timesteps, strict=True)
-        vectors: Any = torch.stack([self._modulation(prompt, time) for prompt, time in rows])
+        vectors = torch.stack([self._modulation(prompt, time) for prompt, time in rows])
+        context = torch.stack([self._context(prompt) for prompt in prompts])
+        tokens = len(latents) * (height * width + context.shape[1])
+        small = latents.is_cuda and tokens <= REPLAYED_TOKENS
+        call = self._replayed if small else self._velocity
+        return call(latents, vectors, context, self._grid(height, width))
+
+    def _velocity(self, latents: Tensor, vectors: Any, context: Any, grid: Tensor) -> Tensor:
+        patch = self.config.patch_size
+        height, width = (side // patch for side in latents.shape[-2:])
         *parts, last = vectors.split(self.conditioner.widths, dim=1)
-        context: Tensor | None = torch.stack([self._context(prompt) for prompt in prompts])
-        x = self.proj_in(latents).flatten(2).transpose(1, 2) + self._grid(height, width)
+        x = self.proj_in(latents).flatten(2).transpose(1, 2) + grid
         x = x.contiguous()
         for block, part in zip(self.transformer_blocks, parts, strict=True):
             context, x = block(hidden_states=x, encoder_hidden_states=context, temb=part)

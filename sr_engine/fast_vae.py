@@ -1,8 +1,8 @@
 """The same autoencoder in fewer operations: rewritten modules around the checkpoint's own weights.
 
 Equal to diffusers' own to the last bits of float32: ``tests/sr_engine/test_fast_vae.py`` compares
-them, ``docs/engine.md`` has the gain. Nothing here breaks a graph of torch.compile, which on CUDA
-fuses what stays apart here.
+them, ``docs/engine.md`` has the gain. On CUDA the passes between the convolutions are our own
+kernels: torch.compile's took twice as long, and a graph for each shape.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
+from sr_engine.fast_attention import FastAttention, plain
 from sr_engine.fast_resnet import FastResnetBlock, NormedSiLU, rewritable
 from sr_engine.folded_upsample import fold_upsample, foldable
 
@@ -33,6 +34,10 @@ def faster(network: Network) -> Network:
     _rewrite(copy)
     if isinstance(copy, AutoencoderKL) and copy.attn_processors:
         copy.fuse_qkv_projections()
+        for block in (copy.encoder.mid_block, copy.decoder.mid_block):
+            for number, attention in enumerate(block.attentions):
+                if plain(attention):
+                    block.attentions[number] = FastAttention(attention)
     return copy.requires_grad_(False)
 
 

@@ -54,8 +54,10 @@ def blend(
         return values[0]
     height = max(t.top + t.height for t in tiles)
     width = max(t.left + t.width for t in tiles)
-    weight = _ramp(tiles[0].height, ramp)[:, None] * _ramp(tiles[0].width, ramp)
-    weight = weight.to(values[0])
+    down, along = (
+        _ramp(side, ramp, values[0].device) for side in (tiles[0].height, tiles[0].width)
+    )
+    weight = (down[:, None] * along).to(values[0])
     total = weight.new_zeros(height, width)
     field = values[0].new_zeros(*values[0].shape[:-2], height, width)
     for tile, value in zip(tiles, values, strict=True):
@@ -71,7 +73,7 @@ def _starts(side: int, tile: int, overlap: int) -> list[int]:
     return [round(i * (side - tile) / (count - 1)) for i in range(count)]
 
 
-def _ramp(side: int, ramp: int) -> Tensor:
+def _ramp(side: int, ramp: int, device: torch.device) -> Tensor:
     """Return the weights [side] along one axis: linear at both ends, 1 between."""
-    distance = torch.arange(1, side + 1, dtype=torch.float32)
+    distance = torch.arange(1, side + 1, dtype=torch.float32, device=device)
     return torch.minimum(distance, distance.flip(0)).clamp(max=ramp + 1) / (ramp + 1)

@@ -10,23 +10,20 @@ import numpy as np
 import pytest
 import torch
 from checkpoints import NATIVE_PX, tiny_draft, write_checkpoint
-from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from sr_engine.async_engine import AsyncSREngine
-from sr_engine.compiling import FullTiles, compile_networks, parts_of
+from sr_engine.compiling import compile_networks
 from sr_engine.engine import SREngine
 from sr_engine.loading import Transformer, load_model
 from sr_engine.model import SRModel
 from sr_engine.plan import VAE_TILE_PX
 from sr_engine.request import Projection, UpscaleParams, UpscaleRequest
 from sr_engine.result import UpscaleResult
-from sr_engine.work import Phase, Variant
+from sr_engine.work import Variant
 
 REQUESTS = 200
 PROJECTIONS = get_args(Projection)
-LIMITS = {Phase.DENOISE: 16, Phase.DECODE: 2, Phase.ENCODE: 2}
-ONE = dict.fromkeys(Phase, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +88,7 @@ def test_requests_compile_nothing_after_the_warm_up(
     checkpoint: Path, transformer: Transformer, count: int
 ) -> None:
     model = load(checkpoint, transformer)
-    assert compile_networks(model, limits=LIMITS, backend="eager")
+    assert compile_networks(model, backend="eager")
     made = dict(counters["stats"])
     assert made["unique_graphs"] > 0
     # An engine in service runs eagerly what has no graph; this one must not even want one.
@@ -105,7 +102,7 @@ def test_compiled_pictures_are_the_eager_ones(checkpoint: Path) -> None:
     requests = [mixed_requests()[number] for number in (0, 3, 7, 10)]
     eager = results(load(checkpoint), requests)
     model = load(checkpoint)
-    compile_networks(model, limits=ONE, backend="aot_eager")
+    compile_networks(model, backend="aot_eager")
     for ours, theirs in zip(results(model, requests), eager, strict=True):
         torch.testing.assert_close(ours.unrounded, theirs.unrounded, atol=1e-4, rtol=0)
 
@@ -115,14 +112,14 @@ def test_where_the_compiler_fails_networks_run_eagerly(checkpoint: Path) -> None
         raise RuntimeError("no compiler here")
 
     model = load(checkpoint)
-    assert not compile_networks(model, limits=ONE, backend=broken)
+    assert not compile_networks(model, backend=broken)
     assert len(results(model, mixed_requests()[:3])) == 3
 
 
 @torch.inference_mode()
 def test_the_float32_networks_of_a_compiled_model_are_eager(checkpoint: Path) -> None:
     model = load(checkpoint)
-    compile_networks(model, limits=ONE, backend="eager")
+    compile_networks(model, backend="eager")
     torch.compiler.set_stance("fail_on_recompile")
     side = NATIVE_PX // model.info.vae_factor
     x = torch.zeros(1, model.info.latent_channels, side, side)
@@ -131,24 +128,3 @@ def test_the_float32_networks_of_a_compiled_model_are_eager(checkpoint: Path) ->
         model.velocity(x, torch.ones(1), prompt, v) for v in (Variant.BASE, Variant.FLOAT32)
     )
     torch.testing.assert_close(base, exact)
-    assert not isinstance(model.autoencoder_of(Variant.FLOAT32).network.decoder, FullTiles)
-    assert model.decode(x, Variant.FLOAT32).shape == (1, 3, NATIVE_PX, NATIVE_PX)
-
-
-@pytest.mark.parametrize(
-    ("rows", "parts"), [(1, [1]), (3, [2, 1]), (4, [4]), (7, [4, 2, 1]), (9, [4, 4, 1])]
-)
-def test_rows_in_parts(rows: int, parts: list[int]) -> None:
-    assert list(parts_of(rows, [1, 2, 4])) == parts
-
-
-def test_other_shapes_run_as_they_are() -> None:
-    tiles = FullTiles(nn.Conv2d(3, 2, 1), (3, 8, 8), "eager")
-    tiles.rungs += [1, 2]
-    seen: list[Tensor] = []
-    tiles._compiled = lambda batch: (seen.append(batch), tiles.network(batch))[1]
-    for shape, parts in (((3, 3, 8, 8), [2, 1]), ((3, 3, 8, 6), [])):
-        seen.clear()
-        batch = torch.randn(shape)
-        torch.testing.assert_close(tiles(batch), tiles.network(batch))
-        assert [len(part) for part in seen] == parts
