@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from safetensors import safe_open
 
 from sr_engine.errors import InvalidParameter, ModelLoadError
 from sr_engine.request import UpscaleParams
@@ -150,6 +151,21 @@ def check_weights(folder: Path) -> None:
             "save_pretrained(safe_serialization=True)"
         )
     raise ModelLoadError(f"{folder}: there are no weights (*.safetensors); it is incomplete")
+
+
+def check_unquantized(folder: Path) -> None:
+    """Makes sure that a component's weights are wide enough to be kept in fewer bits.
+
+    Raises:
+        ModelLoadError: some are in float8 already.
+    """
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            names = file.keys()
+            if any(file.get_slice(name).get_dtype().startswith("F8") for name in names):
+                raise ModelLoadError(
+                    f"{folder}: some of its weights are in float8 already; load it unquantized"
+                )
 
 
 def one_line(err: BaseException) -> str:

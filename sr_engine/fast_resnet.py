@@ -64,7 +64,7 @@ def rewritable(block: nn.Module) -> bool:
     return (
         isinstance(block, ResnetBlock2D)
         and block.time_emb_proj is None
-        and block.time_embedding_norm == "default"
+        and block.time_embedding_norm != "scale_shift"
         and block.upsample is None
         and block.downsample is None
         and block.output_scale_factor == 1

@@ -11,6 +11,7 @@ from torch import nn
 from sr_engine.autoencoder import Autoencoder
 from sr_engine.checkpoint import (
     BUNDLED,
+    check_unquantized,
     check_weights,
     find_checkpoint,
     one_line,
@@ -152,6 +153,8 @@ def _load(
     """
     read_config(folder, f"{part}/config.json", network.__name__)
     check_weights(folder / part)
+    if quantization:
+        check_unquantized(folder / part)
     fewer_bits = (
         {"quantization_config": quantization, "device_map": {"": place}} if quantization else {}
     )

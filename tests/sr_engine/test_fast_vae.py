@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from checkpoints import write_checkpoint
 from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -86,6 +87,7 @@ def test_a_whole_autoencoder(
 ) -> None:
     stock = small_vae(quant_conv, attention).to(memory_format=layout)
     fast = faster(stock)
+    assert not any(isinstance(module, ResnetBlock2D | Attention) for module in fast.modules())
     z = noise(2, LATENT_CHANNELS, *sides)
     close(fast.decode(z).sample, stock.decode(z).sample)
     # A few pixels more than the latents' own, so that the borders of every stage are odd somewhere.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from sr_engine.checkpoint import BUNDLED_FOLDER
 from sr_engine.errors import ModelLoadError
 from sr_engine.loading import _load, load_model
 from sr_engine.quantization import quantization_config
@@ -54,6 +55,11 @@ def test_a_quantisation_reaches_diffusers_with_the_device(tiny_checkpoint: Path)
     assert given["device_map"] == {"": place}
     _load(SD3Transformer2DModel, tiny_checkpoint, "transformer", torch.bfloat16)
     assert not {"quantization_config", "device_map"} & SD3Transformer2DModel.given.keys()
+
+
+def test_what_is_in_float8_already_is_not_quantised() -> None:
+    with pytest.raises(ModelLoadError, match="in float8 already; load it unquantized"):
+        _load(SD3Transformer2DModel, BUNDLED_FOLDER, "transformer", torch.bfloat16, object(), CUDA)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs the extra")
