@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -70,6 +71,7 @@ class Dispatcher:
         self._budget = RetryBudget()
         self._description: ModelDescription | None = None
         self._asking: asyncio.Task[ModelDescription] | None = None
+        self._counting: asyncio.Task[int] | None = None
         self._answered_s = -float("inf")
 
     async def upscale(
@@ -102,6 +104,9 @@ class Dispatcher:
             raise problem_of(cause_of(err)) from err
         self._answered_s = time.monotonic()
         self.cold.measured(reply.start_s)
+        if self._description is not None and self._description.name != reply.model:
+            # In an upgrade the first to be asked may have been an old one.
+            self._ask()
         return reply
 
     async def describe(self) -> ModelDescription:
@@ -130,28 +135,36 @@ class Dispatcher:
     async def known(self) -> ModelDescription:
         """The description at hand; replicas are asked only where there is none.
 
-        The question waits its turn among the pictures, for all who want to know; they wait for a
-        while only, in which a replica can start where it may be that none runs.
+        The question waits its turn among the pictures, for all who want to know: as long as theirs
+        may where replicas run, as in an ingress that is new among full ones. Where none does, they
+        wait for a while only, in which one can start where it may be that none runs.
 
         Raises:
             Problem: no replica has answered yet.
         """
         if self._description is not None:
             return self._description
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._describe(self._timeout_s))
-            # Where nobody waits any more, what went wrong is nobody's.
-            self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        asking = self._ask()
+        done, _ = await asyncio.wait({asking}, timeout=KNOWN_TIMEOUT_S + 2 * self.cold.start_s)
+        if not done and not await self._any_running():
+            raise self._come_again("not_ready", "no worker is ready", close=True)
         try:
-            async with asyncio.timeout(KNOWN_TIMEOUT_S + 2 * self.cold.start_s):
-                return await asyncio.shield(self._asking)
-        except (TimeoutError, Problem) as err:
+            # It goes on without those who give up the wait.
+            return await asyncio.shield(asking)
+        except Problem as err:
             raise self._come_again("not_ready", "no worker is ready", close=True) from err
 
-    async def _describe(self, timeout_s: float) -> ModelDescription:
+    def _ask(self) -> asyncio.Task[ModelDescription]:
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._describe(self._timeout_s, ATTEMPTS))
+            # Where nobody waits any more, what went wrong is nobody's.
+            self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return self._asking
+
+    async def _describe(self, timeout_s: float, attempts: int = 1) -> ModelDescription:
         try:
             async with asyncio.timeout(timeout_s):
-                self._description = await settled(self._upscaler.describe.remote())
+                self._description = await self._asked(attempts)
                 self._answered_s = time.monotonic()
                 self.cold.measured(self._description.start_s)
         except (TimeoutError, BackPressureError):
@@ -165,9 +178,19 @@ class Dispatcher:
         assert self._description is not None
         return self._description
 
+    async def _asked(self, attempts: int) -> ModelDescription:
+        """Ask a replica for its description, and another where one is lost on the question."""
+        for _ in range(attempts - 1):
+            with suppress(*LOST):
+                return await settled(self._upscaler.describe.remote())
+        return await settled(self._upscaler.describe.remote())
+
     async def _any_running(self) -> bool:
+        """Say whether any replica runs; Serve is asked once for all who want to know."""
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.create_task(asyncio.to_thread(self._running))
         try:
-            return await asyncio.to_thread(self._running) > 0
+            return await asyncio.shield(self._counting) > 0
         except RayError:
             # Without its controller Serve knows nothing, and its replicas go on.
             return True

@@ -6,7 +6,7 @@ from contextlib import suppress
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LINGER_S = 2.0
+LINGER_S = 10.0
 
 
 class Linger:

@@ -55,9 +55,9 @@ class Answer:
     wrong: bool
 
 
-async def ask(http: httpx.AsyncClient, seed: int, steps: int = STEPS) -> httpx.Response:
+async def ask(http: httpx.AsyncClient, seed: int) -> httpx.Response:
     """Send the picture of a seed."""
-    fields = {"seed": str(seed), "num_inference_steps": str(steps), "scale": str(SCALE)}
+    fields = {"seed": str(seed), "num_inference_steps": str(STEPS), "scale": str(SCALE)}
     return await http.post(
         "/v1/upscale", files={"image": ("a.png", photo(24, 32, seed))}, data=fields
     )
@@ -104,10 +104,9 @@ async def load_until(
     known: dict[int, np.ndarray],
     *,
     rate: float,
-    steps: int = STEPS,
 ) -> list[Answer]:
     """Send requests until something is done, and wait for all of them."""
-    sent = await _sent(http, known, rate, lambda: not done.is_set(), steps)
+    sent = await _sent(http, known, rate, lambda: not done.is_set())
     return list(await asyncio.gather(*sent))
 
 
@@ -140,12 +139,10 @@ def summary(answers: list[Answer]) -> dict[str, Any]:
     }
 
 
-async def _answer(
-    http: httpx.AsyncClient, known: dict[int, np.ndarray], seed: int, steps: int
-) -> Answer:
+async def _answer(http: httpx.AsyncClient, known: dict[int, np.ndarray], seed: int) -> Answer:
     start_s = time.monotonic()
     try:
-        response = await ask(http, seed, steps)
+        response = await ask(http, seed)
     except httpx.HTTPError as err:
         return Answer(time.monotonic() - start_s, type(err).__name__, wrong=False)
     seconds = time.monotonic() - start_s
@@ -165,11 +162,10 @@ async def _sent(
     known: dict[int, np.ndarray],
     rate: float,
     more: Callable[[], bool],
-    steps: int = STEPS,
 ) -> list[asyncio.Task[Answer]]:
     rng, sent = random.Random(0), []
     while more():
-        sent.append(asyncio.create_task(_answer(http, known, rng.choice(SEEDS), steps)))
+        sent.append(asyncio.create_task(_answer(http, known, rng.choice(SEEDS))))
         await asyncio.sleep(rng.expovariate(rate))
     return sent
 

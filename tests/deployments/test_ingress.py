@@ -576,7 +576,7 @@ async def test_without_any_replica_a_picture_is_refused_before_its_body_is_read(
         pytest.fail("the body was read")
         yield b""
 
-    async with client(upscaler) as http:
+    async with client(upscaler, running=0) as http:
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         response = await http.post("/v1/upscale", content=unread(), headers=headers)
         problem(response, 503, "not_ready")
@@ -586,6 +586,51 @@ async def test_without_any_replica_a_picture_is_refused_before_its_body_is_read(
         await asyncio.sleep(0.05)
         assert (await send(http)).status_code == 200
     assert len(upscaler.describe.responses) == 1
+
+
+async def test_a_new_ingress_waits_for_full_replicas_to_say_what_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deployments.dispatch.KNOWN_TIMEOUT_S", 0.05)
+    upscaler = FakeUpscaler()
+    upscaler.silent = True
+    async with client(upscaler, running=1) as http:
+        sent = [asyncio.create_task(send(http)) for _ in range(3)]
+        await asyncio.sleep(0.3)
+        upscaler.silent = False
+        assert {response.status_code for response in await asyncio.gather(*sent)} == {200}
+    assert len(upscaler.describe.responses) == 1
+
+
+async def test_full_replicas_are_waited_for_no_longer_than_a_picture_may_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deployments.dispatch.KNOWN_TIMEOUT_S", 0.05)
+    upscaler = FakeUpscaler()
+    upscaler.silent = True
+    async with client(upscaler, running=1, timeout_s=0.2) as http:
+        problem(await send(http), 503, "not_ready")
+
+
+@pytest.mark.parametrize(("lost", "status"), [(2, 200), (3, 503)])
+async def test_a_replica_lost_on_the_question_costs_no_picture(lost: int, status: int) -> None:
+    upscaler = FakeUpscaler()
+    upscaler.describe_errors = [dead()] * lost
+    assert (await post(upscaler)).status_code == status
+    assert len(upscaler.describe.responses) == 3
+
+
+async def test_another_model_is_noticed_by_its_pictures() -> None:
+    upscaler = FakeUpscaler()
+    async with client(upscaler) as http:
+        for name, steps in (("old", 5), ("new", 7)):
+            defaults = UpscaleParams(num_inference_steps=steps)
+            upscaler.description = replace(upscaler.description, name=name, defaults=defaults)
+            assert (await send(http)).headers["x-model"] == name
+            await asyncio.sleep(0.01)
+        assert (await send(http)).status_code == 200
+    assert [call["params"]["num_inference_steps"] for call in upscaler.calls] == [5, 5, 7]
+    assert len(upscaler.describe.responses) == 2
 
 
 @pytest.mark.parametrize("error", [OutOfDiskError("/srv/x.py"), ObjectStoreFullError("/srv/x.py")])

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -353,7 +354,10 @@ async def test_lingering_ends_though_the_client_does_not() -> None:
     assert len(sent) == 3
 
 
-def test_a_client_that_writes_before_it_reads_gets_its_refusal() -> None:
+@pytest.mark.parametrize(("clients", "pause_s"), [(5, 0), (1, 3)])
+def test_a_client_that_writes_before_it_reads_gets_its_refusal(
+    clients: int, pause_s: float
+) -> None:
     app = proxy.Linger(proxy.Limits(echo, LIMIT, lambda code: None))
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None))
     with socket.socket() as listening:
@@ -362,12 +366,14 @@ def test_a_client_that_writes_before_it_reads_gets_its_refusal() -> None:
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
-            for _ in range(5):
+            for _ in range(clients):
                 with socket.create_connection(listening.getsockname(), timeout=30) as client:
                     size = 10_000_000
                     head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n"
                     # Without lingering this ends in a reset.
-                    client.sendall(head.encode() + bytes(size))
+                    client.sendall(head.encode() + bytes(size // 2))
+                    time.sleep(pause_s)
+                    client.sendall(bytes(size // 2))
                     assert client.recv(100).startswith(b"HTTP/1.1 413 ")
         finally:
             server.should_exit = True

@@ -19,7 +19,7 @@ from pictures import photo
 
 pytestmark = CLUSTER
 
-RATE = 3.0
+RATE = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def url(config: dict[str, Any]) -> Iterator[str]:
 @pytest.fixture
 async def http(url: str) -> AsyncIterator[httpx.AsyncClient]:
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=90, limits=limits) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=upgrade.CLIENT_S, limits=limits) as http:
         yield http
 
 
@@ -50,7 +50,7 @@ async def deploy(
 
 
 async def long_job(http: httpx.AsyncClient) -> str:
-    fields = {"num_inference_steps": "1000", "scale": "4", "async": "true"}
+    fields = {"num_inference_steps": "20", "scale": "4", "async": "true"}
     made = await http.post("/v1/upscale", files={"image": photo(64, 64)}, data=fields)
     assert made.status_code == 202, made.text
     return str(made.headers["location"])
