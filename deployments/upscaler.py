@@ -65,7 +65,7 @@ class UpscalerArgs(BaseModel):
         description="offloaded leaves a third of its weights to the host, stock is diffusers' own",
     )
     compile: Literal["auto", "always", "never"] = Field(
-        default="never", description="the networks, before a replica is ready; auto: on CUDA"
+        default="auto", description="the transformer, before a replica is ready; auto: on CUDA"
     )
     threads: int | None = Field(
         default=None, ge=1, description="of the CPU; torch's own choice if null"

@@ -59,7 +59,8 @@ def test_bfloat16_is_computed_in_float32() -> None:
     x, norm = activations(1, 32, 9, 8, dtype=torch.bfloat16), group_norm(32, 4)
     found, want = kernels.norm(x, norm, None, silu=True), expected(x, norm, None, True)
     assert found.dtype == torch.bfloat16
-    error, step = (found.double() - want).abs(), want.abs() * 2**-8
+    # The interpreter cuts off what a GPU rounds.
+    error, step = (found.double() - want).abs(), want.abs() * 2**-7
     assert (error <= step + 1e-4).all()
 
 
