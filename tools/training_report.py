@@ -2,9 +2,9 @@
 
     python tools/training_report.py --work W [--truths FOLDER...]
 
-Draws the losses of the stages (`docs/images/training.png`) and pictures that the prior makes of
-noise alone (`docs/images/samples.jpg`), and prints, as JSON, the PSNR of the autoencoders' round
-trip over whole pictures.
+Draws the losses of the stages in W (``--plot``) and pictures that the prior makes of noise alone
+(`docs/images/samples.jpg`), and prints, as JSON, the PSNR of the autoencoders' round trip over
+whole pictures.
 """
 
 import argparse
@@ -30,8 +30,10 @@ STEPS = 28
 
 def plot_losses(work: Path, path: Path) -> None:
     """Draw each stage's loss against its minutes; the first point of each is far off the scale."""
-    figure = Figure(figsize=(11, 3.2), layout="constrained")
-    for axes, stage in zip(figure.subplots(1, len(STAGES)), STAGES, strict=True):
+    stages = [stage for stage in STAGES if (work / f"{stage}.jsonl").exists()]
+    figure = Figure(figsize=(11 / 3 * len(stages), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(stages), squeeze=False)[0]
+    for axes, stage in zip(panels, stages, strict=True):
         lines = (work / f"{stage}.jsonl").read_text().splitlines()
         points = [json.loads(line) for line in lines][1:]
         axes.plot([p["minutes"] for p in points], [p["loss"] for p in points], color="black")
@@ -68,9 +70,10 @@ def round_trip_db(model: SRModel, variant: Variant, folder: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--plot", type=Path, default=IMAGES / "training.png")
     parser.add_argument("--truths", type=Path, nargs="*", default=[], help="folders of PNG files")
     args = parser.parse_args()
-    plot_losses(args.work, IMAGES / "training.png")
+    plot_losses(args.work, args.plot)
     model = load_model("bundled", dtype="float32")
     draw_samples(SREngine(model), IMAGES / "samples.jpg")
     trips = itertools.product(args.truths, (Variant.BASE, Variant.DRAFT))
