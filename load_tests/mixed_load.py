@@ -46,7 +46,7 @@ def hurried(http: httpx.Client) -> None:
 
 def heavy(http: httpx.Client) -> None:
     """Send a picture that takes long, and soon another."""
-    picture(http, num_inference_steps="40")
+    picture(http, num_inference_steps="100")
 
 
 def quick(http: httpx.Client) -> None:

@@ -52,7 +52,7 @@ class Prometheus:
         found = self._get("alerts")["alerts"]
         return {alert["labels"]["alertname"] for alert in found if alert["state"] == "firing"}
 
-    def wait_until_firing(self, *names: str, timeout_s: float = 60) -> None:
+    def wait_until_firing(self, *names: str, timeout_s: float = 120) -> None:
         """Return when each of these alerts has fired since the call.
 
         Raises:
@@ -64,7 +64,7 @@ class Prometheus:
                 raise TimeoutError(f"{sorted(left)} did not fire; {self.pending()}")
             time.sleep(STEP_S)
 
-    def wait_until_none_fires(self, timeout_s: float = 60) -> None:
+    def wait_until_none_fires(self, timeout_s: float = 120) -> None:
         """Return when no alert fires.
 
         Raises:
