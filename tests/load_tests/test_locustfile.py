@@ -42,7 +42,7 @@ NAMES = {
 
 
 def locust(
-    upscaler: FakeUpscaler, users: Iterable[str], *, seconds: int = 5
+    upscaler: FakeUpscaler, users: Iterable[str], *, seconds: int = 12
 ) -> tuple[int, dict[str, Any]]:
     """Let the users come for so long; return the exit status, and the statistics by name."""
     with serving(lambda: application(upscaler)) as url:
@@ -63,7 +63,7 @@ def locust(
 
 def test_every_user_gets_what_the_contract_promises() -> None:
     upscaler = FakeUpscaler(delay_s=0.01)
-    code, found = locust(upscaler, NAMES, seconds=8)
+    code, found = locust(upscaler, NAMES, seconds=15)
     failed = {name: entry["num_failures"] for name, entry in found.items() if entry["num_failures"]}
     assert (code, failed) == (0, {})
     assert set(found) <= set().union(*NAMES.values())
