@@ -7,12 +7,17 @@ rounds once. Nothing depends on the sides of a picture: one build serves all.
 Activations are [b, c, h, w], channels-last; channels and groups are powers of two.
 """
 
-from typing import no_type_check
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, no_type_check
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+# Without types in PyTorch.
+_device_of: Any = torch.cuda.device_of
 
 _TILE = 4096
 """Elements that a program holds at once."""
@@ -154,6 +159,18 @@ def fits(norm: torch.nn.GroupNorm) -> bool:
     return norm.affine and max(sizes) <= _TILE and all(n & (n - 1) == 0 for n in sizes)
 
 
+def _there(call: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Launch on the device of the first argument: Triton takes the current one, cuda:0 or not."""
+
+    @wraps(call)
+    def launched(x: Tensor, *given: Any, **named: Any) -> Tensor:
+        with _device_of(x):
+            return call(x, *given, **named)
+
+    return launched
+
+
+@_there
 def norm(x: Tensor, norm: torch.nn.GroupNorm, bias: Tensor | None, *, silu: bool) -> Tensor:
     """Return GroupNorm of x + bias [c], and SiLU of that."""
     x = x.contiguous(memory_format=torch.channels_last)
@@ -187,6 +204,7 @@ def norm(x: Tensor, norm: torch.nn.GroupNorm, bias: Tensor | None, *, silu: bool
     return out
 
 
+@_there
 def add_(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
     """Add y, and bias [c], to x, which is changed and returned."""
     assert x.is_contiguous(memory_format=torch.channels_last)
@@ -197,6 +215,7 @@ def add_(x: Tensor, y: Tensor, bias: Tensor) -> Tensor:
     return x
 
 
+@_there
 def softmax(x: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
     """Return the softmax of scale · x, float32 [..., n], over n, at most 16384, in `dtype`."""
     assert x.is_contiguous()

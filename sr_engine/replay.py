@@ -62,8 +62,11 @@ class CudaRecorder:
 
     def __call__(self, call: Call, given: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
         graph = torch.cuda.CUDAGraph()
-        # Other threads may use the device meanwhile.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        with (
+            torch.cuda.device(given[0].device),
+            # Other threads may use the device meanwhile.
+            torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
+        ):
             result = call(*given)
         self._pool = self._pool or graph.pool()
         return graph.replay, result

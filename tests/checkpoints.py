@@ -6,6 +6,7 @@ with their tokenizers. Weights are random under a fixed seed.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,20 @@ def tiny_text_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint with text encoders and tokenizers and without a stored empty prompt."""
     folder = tmp_path_factory.mktemp("tiny-text")
     return write_checkpoint(folder, empty_prompt=False, text_encoders=True)
+
+
+@pytest.fixture(scope="session")
+def drafting_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint with a draft autoencoder of its own."""
+    folder = write_checkpoint(tmp_path_factory.mktemp("drafting"))
+    tiny_draft().save_pretrained(folder / "vae_draft")
+    return folder
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Leave nothing compiled, and nothing forbidden, to other tests."""
+    torch._dynamo.reset()
+    yield
+    torch.compiler.set_stance("default")
+    torch._dynamo.reset()

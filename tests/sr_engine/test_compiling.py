@@ -1,7 +1,6 @@
 """Graphs are made before the first request, and none after."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import get_args
@@ -9,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from checkpoints import NATIVE_PX, tiny_draft, write_checkpoint
+from checkpoints import NATIVE_PX
 from torch._dynamo.utils import counters
 
 from sr_engine.async_engine import AsyncSREngine
@@ -26,24 +25,11 @@ REQUESTS = 200
 PROJECTIONS = get_args(Projection)
 
 
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    """Leave nothing compiled, and nothing forbidden, to other tests."""
-    torch._dynamo.reset()
-    yield
-    torch.compiler.set_stance("default")
-    torch._dynamo.reset()
+pytestmark = pytest.mark.usefixtures("fresh_compiler")
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_checkpoint(tmp_path_factory.mktemp("model"))
-    tiny_draft().save_pretrained(folder / "vae_draft")
-    return folder
-
-
-def load(checkpoint: Path, transformer: Transformer = "fast") -> SRModel:
-    return load_model(str(checkpoint), device="cpu", transformer=transformer)
+def load(drafting_checkpoint: Path, transformer: Transformer = "fast") -> SRModel:
+    return load_model(str(drafting_checkpoint), device="cpu", transformer=transformer)
 
 
 def mixed_requests() -> list[UpscaleRequest]:
@@ -85,9 +71,9 @@ def results(model: SRModel, requests: list[UpscaleRequest]) -> list[UpscaleResul
 
 @pytest.mark.parametrize(("transformer", "count"), [("fast", REQUESTS), ("stock", 20)])
 def test_requests_compile_nothing_after_the_warm_up(
-    checkpoint: Path, transformer: Transformer, count: int
+    drafting_checkpoint: Path, transformer: Transformer, count: int
 ) -> None:
-    model = load(checkpoint, transformer)
+    model = load(drafting_checkpoint, transformer)
     assert compile_networks(model, backend="eager")
     made = dict(counters["stats"])
     assert made["unique_graphs"] > 0
@@ -98,27 +84,27 @@ def test_requests_compile_nothing_after_the_warm_up(
     assert dict(counters["stats"]) == made
 
 
-def test_compiled_pictures_are_the_eager_ones(checkpoint: Path) -> None:
+def test_compiled_pictures_are_the_eager_ones(drafting_checkpoint: Path) -> None:
     requests = [mixed_requests()[number] for number in (0, 3, 7, 10)]
-    eager = results(load(checkpoint), requests)
-    model = load(checkpoint)
+    eager = results(load(drafting_checkpoint), requests)
+    model = load(drafting_checkpoint)
     compile_networks(model, backend="aot_eager")
     for ours, theirs in zip(results(model, requests), eager, strict=True):
         torch.testing.assert_close(ours.unrounded, theirs.unrounded, atol=1e-4, rtol=0)
 
 
-def test_where_the_compiler_fails_networks_run_eagerly(checkpoint: Path) -> None:
+def test_where_the_compiler_fails_networks_run_eagerly(drafting_checkpoint: Path) -> None:
     def broken(graph: object, inputs: object) -> object:
         raise RuntimeError("no compiler here")
 
-    model = load(checkpoint)
+    model = load(drafting_checkpoint)
     assert not compile_networks(model, backend=broken)
     assert len(results(model, mixed_requests()[:3])) == 3
 
 
 @torch.inference_mode()
-def test_the_float32_networks_of_a_compiled_model_are_eager(checkpoint: Path) -> None:
-    model = load(checkpoint)
+def test_the_float32_networks_of_a_compiled_model_are_eager(drafting_checkpoint: Path) -> None:
+    model = load(drafting_checkpoint)
     compile_networks(model, backend="eager")
     torch.compiler.set_stance("fail_on_recompile")
     side = NATIVE_PX // model.info.vae_factor

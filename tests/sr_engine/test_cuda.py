@@ -1,7 +1,7 @@
 """What only a CUDA device can show: the same pictures there, no waiting for it, no lost request."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from random import Random
@@ -9,7 +9,6 @@ from random import Random
 import numpy as np
 import pytest
 import torch
-from checkpoints import tiny_draft, write_checkpoint
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
@@ -28,26 +27,12 @@ from sr_engine.work import Variant
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.usefixtures("fresh_compiler"),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"),
 ]
 PHOTO = Path(__file__).parents[2] / "examples" / "coffee.png"
 LEAST_DB = {"float32": 60, "bfloat16": 35}
 """Of a picture on CUDA against the CPU's in float32."""
-
-
-@pytest.fixture(autouse=True)
-def fresh_compiler() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch.compiler.set_stance("default")
-    torch._dynamo.reset()
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_checkpoint(tmp_path_factory.mktemp("model"))
-    tiny_draft().save_pretrained(folder / "vae_draft")
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -111,17 +96,17 @@ def finished(engine: SREngine, given: list[UpscaleRequest]) -> dict[str, Upscale
     return results
 
 
-def test_mixed_requests_are_those_of_the_cpu(checkpoint: Path) -> None:
+def test_mixed_requests_are_those_of_the_cpu(drafting_checkpoint: Path) -> None:
     given = requests(20)
-    cpu = finished(SREngine(load_model(str(checkpoint), device="cpu")), given)
-    cuda = load_model(str(checkpoint), device="cuda", dtype="float32")
+    cpu = finished(SREngine(load_model(str(drafting_checkpoint), device="cpu")), given)
+    cuda = load_model(str(drafting_checkpoint), device="cuda", dtype="float32")
     found = finished(SREngine(cuda), given)
     assert len(cpu) == len(found) == len(given)
     for name, result in found.items():
         assert psnr_db(result.unrounded, cpu[name].unrounded) > 60, name
 
 
-def test_no_step_waits_for_the_device(checkpoint: Path, small: NDArray[np.uint8]) -> None:
+def test_no_step_waits_for_the_device(drafting_checkpoint: Path, small: NDArray[np.uint8]) -> None:
     """Steps only queue work; at its end a picture is waited for."""
     engine = SREngine(load_model("bundled", device="cuda", dtype="bfloat16"))
     params = engine.model.defaults.override({"scale": 4, "seed": 7})
@@ -175,10 +160,12 @@ def test_the_fast_autoencoder_is_as_near_as_the_stock_one(
         assert fast < 1.3 * stock + 1e-6
 
 
-def test_graphs_give_the_same_and_none_is_made_after_the_warm_up(checkpoint: Path) -> None:
+def test_graphs_give_the_same_and_none_is_made_after_the_warm_up(drafting_checkpoint: Path) -> None:
     given = requests(40)
-    eager = finished(SREngine(load_model(str(checkpoint), device="cuda", dtype="float32")), given)
-    model = load_model(str(checkpoint), device="cuda", dtype="float32")
+    eager = finished(
+        SREngine(load_model(str(drafting_checkpoint), device="cuda", dtype="float32")), given
+    )
+    model = load_model(str(drafting_checkpoint), device="cuda", dtype="float32")
     assert compile_networks(model)
     torch.compiler.set_stance("fail_on_recompile")
     found = finished(SREngine(model), given)
@@ -215,9 +202,9 @@ def test_requests_survive_where_memory_is_short() -> None:
 
 
 @torch.inference_mode()
-def test_replayed_velocities_are_those_of_the_stock_transformer(checkpoint: Path) -> None:
+def test_replayed_velocities_are_those_of_the_stock_transformer(drafting_checkpoint: Path) -> None:
     stock, fast = (
-        load_model(str(checkpoint), device="cuda", dtype="float32", transformer=kind)
+        load_model(str(drafting_checkpoint), device="cuda", dtype="float32", transformer=kind)
         for kind in ("stock", "fast")
     )
     for _ in range(4):
@@ -230,8 +217,8 @@ def test_replayed_velocities_are_those_of_the_stock_transformer(checkpoint: Path
 
 
 @torch.inference_mode()
-def test_the_float32_networks_say_what_the_others_say(checkpoint: Path) -> None:
-    model = load_model(str(checkpoint), device="cuda", dtype="bfloat16")
+def test_the_float32_networks_say_what_the_others_say(drafting_checkpoint: Path) -> None:
+    model = load_model(str(drafting_checkpoint), device="cuda", dtype="bfloat16")
     side = model.info.native_px // model.info.vae_factor
     x = torch.randn(2, model.info.latent_channels, side, side, device="cuda")
     prompts = [model.empty_prompt] * 2
@@ -249,9 +236,9 @@ def test_the_float32_networks_say_what_the_others_say(checkpoint: Path) -> None:
     assert torch.cuda.memory_allocated() < held
 
 
-def test_conditioning_leaves_the_device(checkpoint: Path) -> None:
+def test_conditioning_leaves_the_device(drafting_checkpoint: Path) -> None:
     there, here = (
-        load_model(str(checkpoint), device="cuda", transformer=kind)
+        load_model(str(drafting_checkpoint), device="cuda", transformer=kind)
         for kind in ("fast", "offloaded")
     )
     assert isinstance(here.transformer, FastTransformer)
@@ -261,10 +248,10 @@ def test_conditioning_leaves_the_device(checkpoint: Path) -> None:
     torch.testing.assert_close(here.velocity(*given), there.velocity(*given))
 
 
-def test_fp8_weights_say_nearly_the_same(checkpoint: Path) -> None:
+def test_fp8_weights_say_nearly_the_same(drafting_checkpoint: Path) -> None:
     pytest.importorskip("torchao")
     exact, fewer = (
-        load_model(str(checkpoint), device="cuda", dtype="bfloat16", quantize=quantize)
+        load_model(str(drafting_checkpoint), device="cuda", dtype="bfloat16", quantize=quantize)
         for quantize in (None, "fp8")
     )
     x = torch.randn(2, 4, 16, 16, device="cuda")
