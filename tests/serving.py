@@ -9,11 +9,20 @@ import uvicorn
 from fastapi import FastAPI
 
 
+KEEP_ALIVE_S = 75
+"""As in `serve_config.yaml`. Uvicorn's own five seconds are what a refusal asks to wait for, and one
+who comes again then would find the connection closed under the request."""
+
+
 class Server(uvicorn.Server):
     """A server on a thread of its own, whose event loop the application is made in."""
 
     def __init__(self, make: Callable[[], FastAPI]) -> None:
-        super().__init__(uvicorn.Config(app="none", port=0, log_level="critical"))
+        super().__init__(
+            uvicorn.Config(
+                app="none", port=0, log_level="critical", timeout_keep_alive=KEEP_ALIVE_S
+            )
+        )
         self._make = make
 
     async def serve(self, sockets: object = None) -> None:
