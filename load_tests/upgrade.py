@@ -52,10 +52,7 @@ CLIENT_S = 150  # the service ends a request, not its client
 
 
 def release(name: str) -> Change:
-    """Replace one deployment's replicas, as a node's new image is taken into use.
-
-    Ray starts no worker with a ``runtime_env`` from a folder with a space in its name.
-    """
+    """Replace one deployment's replicas, as a node's new image is taken into use."""
 
     def change(config: Config) -> None:
         environment = {"env_vars": {"NULLSCALE_RELEASE": "2"}}
@@ -145,6 +142,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2, help="requests a second")
     parser.add_argument("--surge", type=int, default=100, help="max_surge_percent")
     options = parser.parse_args()
+    if " " in sys.executable:
+        parser.error("Ray starts no worker with a runtime_env from a folder with a space in it")
     config = draining(options.surge)
     with running(config) as url:
         found = asyncio.run(run(url, config, options.rate))
