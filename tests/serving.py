@@ -8,10 +8,9 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-
 KEEP_ALIVE_S = 75
-"""As in `serve_config.yaml`. Uvicorn's own five seconds are what a refusal asks to wait for, and one
-who comes again then would find the connection closed under the request."""
+"""As in `serve_config.yaml`. Uvicorn's own five seconds are what a refusal asks to wait for: one who
+comes again then would find the connection closed under the request."""
 
 
 class Server(uvicorn.Server):
