@@ -9,7 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 KEEP_ALIVE_S = 75
-"""As in `serve_config.yaml`. Uvicorn's own five seconds are what a refusal asks to wait for: one who
+"""As in `serve_config.yaml`. Uvicorn's own five seconds are what a refusal asks to wait for: who
 comes again then would find the connection closed under the request."""
 
 
