@@ -19,17 +19,24 @@ from quality_tables import (
 )
 
 NAME = "quality"
+TIMES = "quality_times"
 PAGE = DOCS / "quality.md"
 Row = Mapping[str, Any]
 
 
 def write() -> None:
     """Make the page of the figures that are kept."""
-    PAGE.write_text(render(measurements.load()[NAME]))
+    kept = measurements.load()
+    if NAME in kept:
+        PAGE.write_text(render(kept[NAME], kept.get(TIMES)))
 
 
-def render(kept: Mapping[str, Any]) -> str:
-    """Return the page."""
+def render(kept: Mapping[str, Any], times: Mapping[str, Any] | None = None) -> str:
+    """Return the page.
+
+    Args:
+        times: seconds of the methods, where they were measured.
+    """
     made = environment()
     made.globals |= {
         "measures": measures,
@@ -45,11 +52,22 @@ def render(kept: Mapping[str, Any]) -> str:
         "pictures": pictures,
         "labelled": labelled,
     }
-    figures = kept["figures"]
+    figures = timed(kept["figures"], times["figures"]["seconds"] if times else {})
     main = [table for table in figures["tables"]["methods"] if table["scale"] == 4]
     return made.get_template("quality.md.jinja").render(
-        figures, main=main[0] if main else None, machine=kept["machine"]
+        figures, main=main[0] if main else None, machine=kept["machine"], times=times
     )
+
+
+def timed(figures: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Return the figures with each method's time among its means; None where it was not timed."""
+    tables = {
+        name: [
+            {**table, "rows": [_timed(row, seconds) for row in table["rows"]]} for table in found
+        ]
+        for name, found in figures["tables"].items()
+    }
+    return {**figures, "tables": tables}
 
 
 def pictures(table: Mapping[str, Any]) -> str:
@@ -118,6 +136,10 @@ def reached(table: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
             within = abs(ours[key][0]) <= 2
             found.append((f"{words} within 2 points", f"most {named(ours[key], 2)}", within))
     return found
+
+
+def _timed(row: Row, seconds: Mapping[str, float]) -> Row:
+    return {**row, "means": {**row["means"], "seconds": seconds.get(row["label"])}}
 
 
 def _has(row: Row, params: Row) -> bool:

@@ -57,8 +57,7 @@ def figures(
     found: dict[str, Any] = {
         "model": info.name,
         "dtype": info.dtype,
-        "device": info.device,
-        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if "cuda" in info.device else info.device,
         "weights": bench.weights.main,
         "defaults": asdict(bench.params(BALANCED, SCALE)),
         "tables": {name: [] for name in TABLES},

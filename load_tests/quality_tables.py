@@ -78,7 +78,7 @@ def changes(table: Mapping[str, Any]) -> str:
                 f"{row['label']} (the default)" if row["is_default"] else row["label"],
                 *_means(row, columns),
                 signed(means["psnr_y"] - base["psnr_y"], 2),
-                fixed(means["seconds"] / base["seconds"], 2),
+                fixed(_over(means.get("seconds"), base.get("seconds")), 2),
                 str(row["inexact"]),
             ]
         )
@@ -97,7 +97,7 @@ def projections(table: Mapping[str, Any]) -> str:
         [
             str(steps),
             *(
-                fixed(of[name][key], 2) if name in of else ""
+                fixed(of[name].get(key), 2) if name in of else ""
                 for name in names
                 for key in ("seconds", "psnr_y", "ssimulacra2")
             ),
@@ -169,6 +169,10 @@ def noisy(table: Mapping[str, Any]) -> str:
 def named(found: Sequence[Any] | None, digits: int) -> str:
     """Return a value and the picture that has it."""
     return "–" if found is None else f"{signed(found[0], digits)} ({found[1].rpartition('/')[2]})"
+
+
+def _over(one: float | None, other: float | None) -> float | None:
+    return one / other if one is not None and other else None
 
 
 def _columns(rows: Sequence[Row], leave_out: Iterable[str]) -> list[Any]:

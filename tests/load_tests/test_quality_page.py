@@ -18,6 +18,8 @@ from quality_pictures import load_truths
 from quality_plans import LONG_TABLE_PX, NOISY_PX, Plan, figures, plans
 from quality_records import Records
 from quality_runs import Bench, Weights
+from quality_times import measure as measure_times
+from quality_times import timed
 from skimage import data
 
 from sr_engine.engine import SREngine
@@ -59,7 +61,6 @@ def made_up(method: Method, number: int, chance: float) -> dict[str, float | Non
         "clipped_off": -0.03 if number == 1 else 0.01,
         "saturation_off": None if number == 2 else 0.015,
         "saturation_of_grey": 0.25 if number == 2 else None,
-        "seconds": 2.0,
     }
     return found | ({"best_single_psnr_y": 26.0 + number} if method.samples > 1 else {})
 
@@ -84,13 +85,22 @@ def kept(bench: Bench, images: Path, tmp_path: Path) -> dict[str, Any]:
     return {"machine": "two cores, CPU", "figures": json.loads(json.dumps(found))}
 
 
+@pytest.fixture
+def times() -> dict[str, Any]:
+    """Seconds of every method, as if measured."""
+    figures = {"side_px": 128, "dtype": "float32", "threads": 1}
+    seconds = dict.fromkeys((method.label for method in timed()), 2.0)
+    return {"machine": "two cores, CPU", "figures": {**figures, "seconds": seconds}}
+
+
 @pytest.mark.parametrize("name", [name for name in KEPT if name == quality_page.NAME])
 def test_the_page_is_made_of_the_figures_that_are_kept(name: str) -> None:
-    assert quality_page.PAGE.read_text() == quality_page.render(KEPT[name])
+    made = quality_page.render(KEPT[name], KEPT.get(quality_page.TIMES))
+    assert quality_page.PAGE.read_text() == made
 
 
-def test_every_table_is_on_the_page(kept: dict[str, Any]) -> None:
-    page = quality_page.render(kept)
+def test_every_table_is_on_the_page(kept: dict[str, Any], times: dict[str, Any]) -> None:
+    page = quality_page.render(kept, times)
     assert "all of set5 (1) and other (2)" in page
     assert "128 px squares" in page
     assert "set5 25.00 dB (28.42)." in page
@@ -106,6 +116,23 @@ def test_every_table_is_on_the_page(kept: dict[str, Any]) -> None:
     assert "mean distance\nfrom grey of 0.25 levels" in page
     assert "None" not in page
     assert "nan" not in page
+
+
+def test_without_times_the_page_gives_none(kept: dict[str, Any]) -> None:
+    page = quality_page.render(kept)
+    assert "| steps | `latent`, s | `latent`, PSNR-Y |" in page
+    assert "| 16 | – | 26.00 |" in page
+    assert "In the" not in page
+    assert "one tile alone" not in page
+    assert "None" not in page
+
+
+def test_every_timed_method_is_run_once_a_round(bench: Bench) -> None:
+    found = measure_times(bench, 1)
+    assert set(found) == {method.label for method in timed()}
+    assert all(seconds > 0 for seconds in found.values())
+    # The default by another name is not another time.
+    assert found[changed({"projection": "pixel"}).label] == found["balanced"]
 
 
 def test_only_what_was_measured_is_on_the_page(kept: dict[str, Any]) -> None:
