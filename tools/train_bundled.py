@@ -11,6 +11,12 @@ training stages write a checkpoint every few minutes and go on from it. Run them
     python tools/train_bundled.py draft       --work W --minutes 40
     python tools/train_bundled.py export      --work W --output sr_engine/bundled
 
+A prior that is there already is trained further, its autoencoders left as they are, by
+
+    python tools/train_bundled.py latents      --work W --start sr_engine/bundled
+    python tools/train_bundled.py prior        --work W --start sr_engine/bundled --minutes 6
+    python tools/train_bundled.py export-prior --work W --output sr_engine/bundled
+
 The recipe and the licences of the photographs are in ``docs/bundled-model.md``.
 """
 
@@ -41,7 +47,7 @@ from diffusers import (
     SD3Transformer2DModel,
 )
 from diffusers.models.resnet import ResnetBlock2D
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from training import Training
 
@@ -157,10 +163,18 @@ def averaged_autoencoder(work: Path) -> AutoencoderKL:
     return vae.eval().requires_grad_(False)
 
 
-def encode_latents(work: Path, limit: int, device: torch.device) -> None:
-    """Encode the crops once and store them with zero mean and unit deviation."""
+def encode_latents(work: Path, limit: int, device: torch.device, start: Path | None) -> None:
+    """Encode the crops once and store them with zero mean and unit deviation.
+
+    start: a checkpoint whose autoencoder it is, and whose two numbers are taken.
+    """
     crops = load_crops(work, device)[:limit]
-    vae = averaged_autoencoder(work).to(device, memory_format=torch.channels_last)
+    vae = (
+        averaged_autoencoder(work)
+        if start is None
+        else AutoencoderKL.from_pretrained(start / "vae")
+    )
+    vae = vae.float().eval().to(device, memory_format=torch.channels_last)
     means = []
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         for start in range(0, len(crops), 16):
@@ -168,20 +182,34 @@ def encode_latents(work: Path, limit: int, device: torch.device) -> None:
             x = x.contiguous(memory_format=torch.channels_last)
             means.append(vae.encode(x).latent_dist.mean.float().contiguous().cpu())
     latents = torch.cat(means)
-    shift, deviation = float(latents.mean()), float(latents.std())
-    np.save(work / "latents.npy", ((latents - shift) / deviation).half().numpy())
-    scaling = {"shift_factor": shift, "scaling_factor": 1 / deviation}
+    if start is None:
+        scaling = {
+            "shift_factor": float(latents.mean()),
+            "scaling_factor": 1 / float(latents.std()),
+        }
+    else:
+        scaling = {name: vae.config[name] for name in ("shift_factor", "scaling_factor")}
+    scaled = (latents - scaling["shift_factor"]) * scaling["scaling_factor"]
+    np.save(work / "latents.npy", scaled.half().numpy())
     (work / "latents.json").write_text(json.dumps(scaling))
     print(json.dumps(scaling))
 
 
-def train_prior(work: Path, minutes: float, device: torch.device, batch: int) -> None:
+def train_prior(
+    work: Path, minutes: float, device: torch.device, batch: int, start: Path | None
+) -> None:
     """Flow matching on stored latents: velocity MSE, logit-normal times (SD3, Eq. 19).
 
     Three batches of four hold 64 px windows, the fourth whole 128 px crops, the native tile.
+
+    start: a checkpoint whose weights it goes on from, in place of untrained ones.
     """
     latents = torch.from_numpy(np.load(work / "latents.npy")).to(device)
-    model = build_prior().to(device)
+    model = build_prior()
+    if start is not None:
+        weights = load_file(start / "transformer" / "diffusion_pytorch_model.safetensors")
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    model.to(device)
     path = work / "prior.pt"
     run = Training(model, path, minutes, matrices=IMAGE_STREAM, muon_lr=2e-3)
     forward = torch.compile(model, dynamic=False) if device.type == "cuda" else model
@@ -236,10 +264,6 @@ def export(work: Path, output: Path) -> None:
     """
     vae = averaged_autoencoder(work)
     vae.register_to_config(**json.loads((work / "latents.json").read_text()))
-    prior = build_prior()
-    prior.load_state_dict(
-        torch.load(work / "prior.pt", weights_only=True, map_location="cpu")["averaged"]
-    )
     vae.half().save_pretrained(output / "vae")
     draft = build_draft()
     draft.load_state_dict(
@@ -251,11 +275,7 @@ def export(work: Path, output: Path) -> None:
     # Diffusers writes it here, and warns of it when it reads it.
     del written["block_out_channels"]
     config.write_text(json.dumps(written, indent=2) + "\n")
-    prior.half()
-    for name, parameter in prior.named_parameters():
-        if parameter.ndim >= 2 and re.search(TEXT_STREAM, name):
-            parameter.data = parameter.data.to(torch.float8_e4m3fn)
-    prior.save_pretrained(output / "transformer")
+    export_prior(work, output)
     FlowMatchEulerDiscreteScheduler(shift=1.0).save_pretrained(output / "scheduler")
     index = {
         "_class_name": "StableDiffusion3Pipeline",
@@ -273,9 +293,22 @@ def export(work: Path, output: Path) -> None:
     )
 
 
+def export_prior(work: Path, output: Path) -> None:
+    """Write the prior's averaged weights into a checkpoint."""
+    prior = build_prior()
+    prior.load_state_dict(
+        torch.load(work / "prior.pt", weights_only=True, map_location="cpu")["averaged"]
+    )
+    prior.half()
+    for name, parameter in prior.named_parameters():
+        if parameter.ndim >= 2 and re.search(TEXT_STREAM, name):
+            parameter.data = parameter.data.to(torch.float8_e4m3fn)
+    prior.save_pretrained(output / "transformer")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    stages = ("crops", "autoencoder", "latents", "prior", "draft", "export")
+    stages = ("crops", "autoencoder", "latents", "prior", "draft", "export", "export-prior")
     parser.add_argument("stage", choices=stages)
     parser.add_argument("--work", type=Path, required=True, help="folder for what stages hand on")
     parser.add_argument("--images", type=Path, help="folder of photographs (crops)")
@@ -286,6 +319,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--batch", type=int, default=16, help="crops of the prior's large batches")
+    parser.add_argument(
+        "--start", type=Path, help="checkpoint that the prior goes on from (latents, prior)"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(int(time.time()))
@@ -296,11 +332,13 @@ def main() -> None:
     elif args.stage == "autoencoder":
         train_autoencoder(args.work, args.minutes, args.device, args.cycle)
     elif args.stage == "latents":
-        encode_latents(args.work, args.limit, args.device)
+        encode_latents(args.work, args.limit, args.device, args.start)
     elif args.stage == "prior":
-        train_prior(args.work, args.minutes, args.device, args.batch)
+        train_prior(args.work, args.minutes, args.device, args.batch, args.start)
     elif args.stage == "draft":
         train_draft(args.work, args.minutes, args.device)
+    elif args.stage == "export-prior":
+        export_prior(args.work, args.output)
     else:
         export(args.work, args.output)
 
