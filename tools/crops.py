@@ -12,6 +12,7 @@ from torch import Tensor
 
 CROP_PX = 128
 LONG_SIDES_PX = (2560, 1280, 720)
+LEAST_PX = 400
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
@@ -37,11 +38,12 @@ def _crops_of(path: Path) -> list[tuple[np.ndarray, float]]:
     except (OSError, ValueError) as err:
         print(f"left out {path.name}: {err}")
         return []
-    if min(picture.size) < 700:
+    if min(picture.size) < LEAST_PX:
         return []
     found = []
-    for long_side in LONG_SIDES_PX:
-        ratio = min(1.0, long_side / max(picture.size))
+    # A small picture's own size counts once.
+    for long_side in sorted({min(side, max(picture.size)) for side in LONG_SIDES_PX}):
+        ratio = long_side / max(picture.size)
         size = (round(picture.width * ratio), round(picture.height * ratio))
         scaled = np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
         stride = CROP_PX if long_side > 1000 else CROP_PX // 2
