@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu_processes import said_by
 from gpu_report import Report
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,7 @@ def test_pictures_come_in_every_way_of_serving(lines: list[dict[str, Any]]) -> N
         assert 0 < one["p50_s"] <= one["p95_s"]
     assert 0 < mixed["ours"]["occupancy"] <= 1
     short = [line for line in lines if line.get("measurement") == "short"]
+    assert len(short) == 2
     assert all(one["finished"] == one["asked"] for one in short)
     assert all(one["out_of_memory"] for one in short)
 
@@ -86,6 +88,15 @@ def test_without_a_gpu_it_says_so_and_keeps_nothing() -> None:
             [sys.executable, SCRIPT, *words], cwd=ROOT, capture_output=True, text=True
         )
         assert done.returncode == 2 and said in done.stderr
+
+
+def test_what_a_script_leaves_unsaid_is_an_error(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("print('{\"one\": 1}'); raise SystemExit('no more')")
+    said = said_by(str(script))
+    assert next(said) == {"one": 1}
+    with pytest.raises(RuntimeError, match="no more"):
+        next(said)
 
 
 def test_what_fails_is_a_result(capsys: pytest.CaptureFixture[str]) -> None:
