@@ -20,8 +20,9 @@ mixed        the same at 0.8 of that capacity (Poisson): ours, one at a time, wh
              all on the same networks
 short        memory for so many rows of the decoder, in a process of its own (`gpu_short.py`): do
              all pictures come?
+quantized    the transformer's weights in fewer bits, likewise (`gpu_quantized.py`)
 
-Phases of SD3.5-large come last: when time runs out, it is they that are skipped.
+Phases of SD3.5-large and fewer bits come last: when time runs out, it is they that are skipped.
 """
 
 import argparse
@@ -67,13 +68,14 @@ from gpu_watched import Watched  # noqa: E402
 
 from sr_engine.engine import SREngine  # noqa: E402
 from sr_engine.loading import load_model  # noqa: E402
+from sr_engine.memory import QUANTIZATIONS  # noqa: E402
 from sr_engine.runner import Model  # noqa: E402
 from sr_engine.work import Phase  # noqa: E402
 
 FOLDER = ROOT / "docs" / "measurements" / "gpu"
 SHM = Path("/dev/shm")
 ROOM_FOR_ROWS = (1.5, 0.6)
-SHORT = str(ROOT / "load_tests" / "gpu_short.py")
+SHORT, QUANTIZED = (str(ROOT / "load_tests" / f"gpu_{name}.py") for name in ("short", "quantized"))
 NOTHING_SAID = {"error": "nothing said"}
 
 
@@ -169,6 +171,18 @@ def whole(report: Report, bench: Bench, ours: Model, effort: Effort, folder: Pat
         report.measure("short", lambda: next(short, NOTHING_SAID), model=bench.name)
 
 
+def fewer_bits(report: Report, effort: Effort, scratch: Path) -> None:
+    """Measure quantised transformers, when no other network is on the device any more."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    for bench in effort.benches:
+        said = said_by(QUANTIZED, scratch / bench.name, *effort.place())
+        for _ in QUANTIZATIONS:
+            report.measure(
+                "quantized", lambda said=said: next(said, NOTHING_SAID), model=bench.name
+            )
+
+
 def both(
     report: Report, bench: Bench, effort: Effort, scratch: Path
 ) -> tuple[StockModel | None, Model | None]:
@@ -235,6 +249,7 @@ def main() -> None:
     place = args.scratch or (SHM if SHM.is_dir() and not args.dry_run else None)
     with tempfile.TemporaryDirectory(dir=place) as scratch, torch.no_grad():
         measure(report, effort, Path(scratch))
+        fewer_bits(report, effort, Path(scratch))
     machine = machine_of(effort.device)
     result = {"dry_run": args.dry_run, "machine": machine, "figures": report.lines}
     if args.save:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def test_every_measurement_succeeds_and_is_marked(lines: list[dict[str, Any]]) -
         "saturated",
         "mixed",
         "short",
+        "quantized",
     ]
 
 
@@ -74,6 +76,19 @@ def test_pictures_come_in_every_way_of_serving(lines: list[dict[str, Any]]) -> N
     assert len(short) == 2
     assert all(one["finished"] == one["asked"] for one in short)
     assert all(one["out_of_memory"] for one in short)
+
+
+def test_fewer_bits_are_measured_or_it_is_said_why_not(lines: list[dict[str, Any]]) -> None:
+    quantized = [line for line in lines if line.get("measurement") == "quantized"]
+    assert len({(one["model"], one["quantize"]) for one in quantized}) == len(quantized) == 2 * 2
+    for one in quantized:
+        if one["quantize"] == "nf4":
+            assert "needs a CUDA device" in one["unavailable"]
+        elif find_spec("torchao") is None:
+            assert "needs the library torchao" in one["unavailable"]
+        else:
+            assert one["weights_bytes"] < one["exact_weights_bytes"]
+            assert 0 < one["relative_difference"] < 0.2
 
 
 def test_the_engine_draws_nearly_the_naive_loops_picture(lines: list[dict[str, Any]]) -> None:
