@@ -9,6 +9,7 @@ velocity is that of one row of a native tile. `bench_gpu.py` runs it.
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ from sr_engine.model import SRModel  # noqa: E402
 SIGMA = 0.5
 
 
-def fewer_bits(folder: Path, quantize: str, given: dict[str, str], exact: Figures) -> Figures:
+def fewer_bits(folder: Path, quantize: str, given: dict[str, Any], exact: Figures) -> Figures:
     """Compare quantised weights with whole ones, whose figures and velocity are ``exact``.
 
     ``seconds`` are of the eager network; ``compiled_s`` as the service runs it, where the compiler
@@ -58,7 +59,7 @@ def fewer_bits(folder: Path, quantize: str, given: dict[str, str], exact: Figure
     return told
 
 
-def whole(folder: Path, given: dict[str, str]) -> Figures:
+def whole(folder: Path, given: dict[str, Any]) -> Figures:
     """Return bytes, eager seconds and velocity of the transformer as it is."""
     model = load_model(str(folder), **given)
     return {

@@ -3,9 +3,9 @@
     python load_tests/gpu_short.py CHECKPOINT 1.5 0.6 --device cuda --dtype bfloat16
 
 For each share, room is left for that share of one decoded row beside what the process keeps
-(weights, graphs, conditioning, workspaces) and four pictures, and four pictures come at once, their
-batches as large as if that paid. One JSON line a share. `bench_gpu.py` runs it: another network in
-the process would leave holes in the allocator's memory, and who knows what fits into them.
+(weights, graphs, conditioning, workspaces) and what four pictures hold, and four pictures come at
+once, their batches as large as if that paid. One JSON line a share. `bench_gpu.py` runs it: another
+network in the process would leave holes in the allocator's memory, and who knows what fits there.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,39 +28,40 @@ from gpu_watched import Watched  # noqa: E402
 
 from sr_engine.caps import native_kinds  # noqa: E402
 from sr_engine.engine import SREngine  # noqa: E402
-from sr_engine.memory import BYTES_A_PIXEL  # noqa: E402
-from sr_engine.request import UpscaleParams  # noqa: E402
+from sr_engine.request import UpscaleParams, UpscaleRequest  # noqa: E402
 from sr_engine.runner import Model  # noqa: E402
 
 PICTURES = 4
 PARAMS = UpscaleParams(num_inference_steps=2, seed=0)
 
 
-def short_of_memory(model: Model, share: float, row_bytes: int | None) -> Figures:
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Bytes that one decoded row takes, and that all pictures hold between their batches."""
+
+    row: int
+    pictures: int
+
+
+def short_of_memory(model: Model, share: float, needs: Needs | None) -> Figures:
     """Leave memory for a ``share`` of one decoded row beside the pictures; do they all come?
 
     Args:
-        row_bytes: None without a GPU: the model then refuses batches instead.
+        needs: None without a GPU: the model then refuses batches instead.
     """
     watched = Watched(model)
-    engine = watched.engine()
-    # As if batches paid: what is tried here is what becomes of them.
-    for kind in native_kinds(model.info):
-        for rows in (1, 2, 4):
-            for _ in range(5):
-                engine.runner.costs.observe(kind, rows, 1e-6)
-    native_px = model.info.native_px
-    given = [picture_request(str(n), native_px, PARAMS) for n in range(PICTURES)]
-    told: dict[str, int | None] = {"row_bytes": row_bytes}
-    if row_bytes is None:
+    engine, given = _eager_to_batch(watched), _pictures(model)
+    told: dict[str, int] = {}
+    if needs is None:
         watched.most_rows = max(1, int(share))
         served = engine_serves(engine, given, [0.0] * len(given))
     else:
         torch.cuda.empty_cache()
         # Reserved, not allocated: graphs have memory that nobody holds between their replays.
         kept = torch.cuda.memory_reserved()
-        room = int(PICTURES * native_px**2 * BYTES_A_PIXEL + share * row_bytes)
-        told |= {"kept_bytes": kept, "allocated_bytes": torch.cuda.memory_allocated()}
+        room = int(needs.pictures + share * needs.row)
+        told |= {"row_bytes": needs.row, "pictures_bytes": needs.pictures, "kept_bytes": kept}
+        told["allocated_bytes"] = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         with _at_most(kept + room):
             served = engine_serves(engine, given, [0.0] * len(given))
@@ -77,25 +79,44 @@ def short_of_memory(model: Model, share: float, row_bytes: int | None) -> Figure
     }
 
 
-def warm_up(model: Model) -> int | None:
-    """Draw such a picture until nothing is made for the first time; return a decoded row's bytes.
+def warm_up(model: Model) -> Needs | None:
+    """Draw such pictures until nothing is made for the first time; return what they need.
 
     What was made stays: compiled kernels, workspaces, recorded graphs, conditioning.
     """
-    engine, native_px = SREngine(model), model.info.native_px
-    request = picture_request("warm", native_px, PARAMS)
-    for _ in range(2):
+    engine, cuda = SREngine(model), model.info.device.startswith("cuda")
+    for request in _pictures(model)[:2]:
         engine.upscale(request.image, PARAMS)
-    if not model.info.device.startswith("cuda"):
+    if not cuda:
         return None
-    side = native_px // model.info.vae_factor
+    side = model.info.native_px // model.info.vae_factor
     latents = torch.zeros(1, model.info.latent_channels, side, side, device=model.info.device)
-    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     with torch.inference_mode():
         model.decode(latents)
-    return torch.cuda.max_memory_allocated() - before
+    row, held = torch.cuda.max_memory_allocated() - before, 0
+    engine = _eager_to_batch(Watched(model))
+    for request in _pictures(model):
+        engine.add_request(request)
+    while engine.has_work():
+        engine.step()
+        held = max(held, torch.cuda.memory_allocated() - before)
+    return Needs(row, held)
+
+
+def _pictures(model: Model) -> list[UpscaleRequest]:
+    return [picture_request(str(n), model.info.native_px, PARAMS) for n in range(PICTURES)]
+
+
+def _eager_to_batch(watched: Watched) -> SREngine:
+    """Return an engine whose batches are as large as if that paid: does memory bear them?"""
+    engine = watched.engine()
+    for kind in native_kinds(watched.info):
+        for rows in (1, 2, 4):
+            for _ in range(5):
+                engine.runner.costs.observe(kind, rows, 1e-6)
+    return engine
 
 
 @contextmanager
@@ -116,9 +137,9 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16")
     args = parser.parse_args()
     model = as_we_run_it(args.checkpoint, args.device, getattr(torch, args.dtype))
-    row_bytes = warm_up(model)
+    needs = warm_up(model)
     for share in args.shares:
-        print(json.dumps(short_of_memory(model, share, row_bytes)), flush=True)
+        print(json.dumps(short_of_memory(model, share, needs)), flush=True)
 
 
 if __name__ == "__main__":

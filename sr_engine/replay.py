@@ -94,9 +94,11 @@ class CudaRecorder:
         return graph.replay, result
 
     def _reserve(self) -> Tensor:
+        # First, for a graph without any kernel is warned of, also where there is no such piece.
+        found = torch.zeros(1, device="cuda")
         # Given back to the graphs' memory at once.
         torch.empty(self._reserved_bytes, dtype=torch.uint8, device="cuda")
-        return torch.zeros(1, device="cuda")
+        return found
 
 
 def _captured(call: Callable[[], Tensor], pool: Any = None) -> tuple[torch.cuda.CUDAGraph, Tensor]:

@@ -263,9 +263,10 @@ def test_recordings_of_all_shapes_share_one_piece_of_memory() -> None:
 
 def test_a_recording_without_room_leaves_nothing_behind() -> None:
     def greedy(x: Tensor) -> Tensor:
+        found = 2 * x
         if torch.cuda.is_current_stream_capturing():
             x.new_empty(2**44)
-        return 2 * x
+        return found
 
     x, stream = torch.ones(3, device="cuda"), torch.cuda.current_stream()
     recorder = CudaRecorder(2**24)
