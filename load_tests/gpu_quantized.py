@@ -7,6 +7,7 @@ velocity is that of one row of a native tile. `bench_gpu.py` runs it.
 """
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,8 @@ def main() -> None:
     args = parser.parse_args()
     given = {"device": args.device, "dtype": args.dtype}
     exact = whole(args.checkpoint, given)
+    # The network and its recordings refer to each other.
+    gc.collect()
     report = Report(LIMIT_S)
     # FP8's library compiles nothing of its own; what fails hard comes last.
     for quantize in reversed(QUANTIZATIONS):
