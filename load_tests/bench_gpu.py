@@ -18,9 +18,11 @@ one_picture  a naive loop on stock modules against our engine, and the floor, 8 
 saturated    our engine with 32 requests at once: its capacity in this mix
 mixed        the same at 0.8 of that capacity (Poisson): ours, one at a time, whole-request batches,
              all on the same networks
-short        memory for so many rows of the decoder: do all pictures come?
+short        memory for so many rows of the decoder, in a process of its own (`gpu_short.py`): do
+             all pictures come?
+quantized    the transformer's weights in fewer bits, likewise (`gpu_quantized.py`)
 
-Phases of SD3.5-large come last: when time runs out, it is they that are skipped.
+Phases of SD3.5-large and fewer bits come last: when time runs out, it is they that are skipped.
 """
 
 import argparse
@@ -52,6 +54,7 @@ from gpu_models import (  # noqa: E402
     save_checkpoint,
 )
 from gpu_phases import ROWS, maths, phases  # noqa: E402
+from gpu_processes import said_by  # noqa: E402
 from gpu_report import Figures, Report, rounded  # noqa: E402
 from gpu_requests import (  # noqa: E402
     MIX,
@@ -59,19 +62,21 @@ from gpu_requests import (  # noqa: E402
     one_picture,
     requests,
     saturated,
-    short_of_memory,
     ways,
 )
 from gpu_watched import Watched  # noqa: E402
 
 from sr_engine.engine import SREngine  # noqa: E402
 from sr_engine.loading import load_model  # noqa: E402
+from sr_engine.memory import QUANTIZATIONS  # noqa: E402
 from sr_engine.runner import Model  # noqa: E402
 from sr_engine.work import Phase  # noqa: E402
 
 FOLDER = ROOT / "docs" / "measurements" / "gpu"
 SHM = Path("/dev/shm")
 ROOM_FOR_ROWS = (1.5, 0.6)
+SHORT, QUANTIZED = (str(ROOT / "load_tests" / f"gpu_{name}.py") for name in ("short", "quantized"))
+NOTHING_SAID = {"error": "nothing said"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,10 @@ class Effort:
     steps: int = 8
     requests: int = len(MIX)
     limits: Mapping[str, int] = field(default_factory=dict)
+
+    def place(self) -> tuple[str, ...]:
+        """Return device and dtype as scripts take them."""
+        return "--device", self.device, "--dtype", str(self.dtype).removeprefix("torch.")
 
 
 def dry_effort() -> Effort:
@@ -131,7 +140,7 @@ def measure(report: Report, effort: Effort, scratch: Path) -> None:
         )
     del stock
     if ours is not None:
-        whole(report, medium, ours, effort)
+        whole(report, medium, ours, effort, scratch / medium.name)
     ours = None
     floors = Floors(large, found[0], dtype)
     stock, ours = both(report, large, effort, scratch)
@@ -141,8 +150,11 @@ def measure(report: Report, effort: Effort, scratch: Path) -> None:
             phases(report, large, how, model, floors, which=[Phase.DENOISE], rows=effort.rows)
 
 
-def whole(report: Report, bench: Bench, ours: Model, effort: Effort) -> None:
-    """Measure loads and short memory on the networks as we run them."""
+def whole(report: Report, bench: Bench, ours: Model, effort: Effort, folder: Path) -> None:
+    """Measure loads and short memory on the networks as we run them.
+
+    folder: where their weights are.
+    """
     given = requests(ours.info.native_px, effort.requests)
     watched = Watched(ours)
     engine = watched.engine()
@@ -154,18 +166,21 @@ def whole(report: Report, bench: Bench, ours: Model, effort: Effort) -> None:
             model=bench.name,
             how=how,
         )
-    peaks = [
-        line.get("peak_bytes")
-        for line in report.lines
-        if (line["measurement"], line.get("how"), line.get("phase"), line.get("rows"))
-        == ("phase", "ours", "decode", 1)
-    ]
-    for share in ROOM_FOR_ROWS:
-        report.measure(
-            "short",
-            lambda share=share: short_of_memory(ours, share=share, row_bytes=peaks[0]),
-            model=bench.name,
-        )
+    short = said_by(SHORT, folder, *ROOM_FOR_ROWS, *effort.place())
+    for _ in ROOM_FOR_ROWS:
+        report.measure("short", lambda: next(short, NOTHING_SAID), model=bench.name)
+
+
+def fewer_bits(report: Report, effort: Effort, scratch: Path) -> None:
+    """Measure quantised transformers, when no other network is on the device any more."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    for bench in effort.benches:
+        said = said_by(QUANTIZED, scratch / bench.name, *effort.place())
+        for _ in QUANTIZATIONS:
+            report.measure(
+                "quantized", lambda said=said: next(said, NOTHING_SAID), model=bench.name
+            )
 
 
 def both(
@@ -234,6 +249,7 @@ def main() -> None:
     place = args.scratch or (SHM if SHM.is_dir() and not args.dry_run else None)
     with tempfile.TemporaryDirectory(dir=place) as scratch, torch.no_grad():
         measure(report, effort, Path(scratch))
+        fewer_bits(report, effort, Path(scratch))
     machine = machine_of(effort.device)
     result = {"dry_run": args.dry_run, "machine": machine, "figures": report.lines}
     if args.save:

@@ -1,11 +1,10 @@
-"""Whole pictures: one alone, a mixed load, and pictures where memory is short."""
+"""Whole pictures: one alone, and a mixed load."""
 
 import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,10 +16,8 @@ from gpu_floors import Floors
 from gpu_report import Figures, rounded
 from gpu_watched import Watched
 
-from sr_engine.caps import native_kinds
 from sr_engine.engine import SREngine
 from sr_engine.events import RequestFailure
-from sr_engine.memory import BYTES_A_PIXEL
 from sr_engine.operators import BicubicDownscale
 from sr_engine.plan import plan_stages
 from sr_engine.request import UpscaleParams, UpscaleRequest
@@ -59,7 +56,7 @@ def one_picture(
 ) -> Figures:
     """Compare the naive loop on stock modules with our engine, in turns, on one native picture."""
     params = UpscaleParams(num_inference_steps=steps, projection=projection, seed=1)
-    request = _request("one", ours.info.native_px, params)
+    request = picture_request("one", ours.info.native_px, params)
     engine = SREngine(ours)
     naive_s: list[float] = []
     ours_s: list[tuple[float, float]] = []  # of the whole, and inside the networks
@@ -96,7 +93,7 @@ def requests(native_px: int, count: int = len(MIX), *, seed: int = 5) -> list[Up
     made = []
     for number, (share, steps) in enumerate(mix[:count]):
         params = UpscaleParams(num_inference_steps=steps, seed=number)
-        made.append(_request(str(number), int(share * native_px), params))
+        made.append(picture_request(str(number), int(share * native_px), params))
     return made
 
 
@@ -106,9 +103,9 @@ def saturated(watched: Watched, engine: SREngine, given: Sequence[UpscaleRequest
     The same load before, unmeasured, pays for what comes once, and lets the caps grow.
     """
     at_once = [0.0] * len(given)
-    _engine_serves(engine, given, at_once)
+    engine_serves(engine, given, at_once)
     watched.forget()
-    return _told(_engine_serves(engine, given, at_once), watched)
+    return _told(engine_serves(engine, given, at_once), watched)
 
 
 def mixed(
@@ -127,60 +124,16 @@ def ways(model: Model, watched: Watched, engine: SREngine) -> dict[str, tuple[Se
     """Return three ways of serving on the same networks, the first on a warm engine."""
     plain = Watched(model)
     return {
-        "ours": (partial(_engine_serves, engine), watched),
+        "ours": (partial(engine_serves, engine), watched),
         "one at a time": (partial(_groups_serve, plain, 1), plain),
         "whole requests": (partial(_groups_serve, plain, GROUP), plain),
     }
 
 
-def short_of_memory(model: Model, *, share: float, row_bytes: int | None) -> Figures:
-    """Leave memory for a ``share`` of one decoded row beside the pictures; do they all come?
-
-    Without a GPU, the model refuses batches instead.
-    """
-    watched = Watched(model)
-    engine = watched.engine()
-    # As if batches paid: what is tried here is what becomes of them.
-    for kind in native_kinds(model.info):
-        for rows in (1, 2, 4):
-            for _ in range(5):
-                engine.runner.costs.observe(kind, rows, 1e-6)
-    native = model.info.native_px
-    params = UpscaleParams(num_inference_steps=2, seed=0)
-    given = [_request(str(n), native, params) for n in range(4)]
-    with _cramped(watched, share, row_bytes, len(given) * native**2):
-        served = _engine_serves(engine, given, [0.0] * len(given))
-    caps = {kind.phase.value: engine.runner.costs.cap(kind) for kind in native_kinds(model.info)}
-    return {
-        "room_for_rows": share,
-        "asked": len(given),
-        "finished": len(served.latencies_s),
-        "out_of_memory": watched.refused,
-        "caps": caps,
-    }
-
-
-@contextmanager
-def _cramped(watched: Watched, share: float, row_bytes: int | None, pixels: int) -> Iterator[None]:
-    if row_bytes is None or not watched.info.device.startswith("cuda"):
-        watched.most_rows = max(1, int(share))
-        yield
-        return
-    torch.cuda.empty_cache()
-    # Reserved, not allocated: holes that other networks have left are too small for activations.
-    room = torch.cuda.memory_reserved() + pixels * BYTES_A_PIXEL + share * row_bytes
-    whole = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, room / whole))
-    try:
-        yield
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0)
-        torch.cuda.empty_cache()
-
-
-def _engine_serves(
+def engine_serves(
     engine: SREngine, given: Sequence[UpscaleRequest], arrivals: Sequence[float]
 ) -> Served:
+    """Give an engine requests at the seconds of their arrival; print what failed."""
     waiting = deque(zip(arrivals, given, strict=True))
     at_s = dict(zip((request.request_id for request in given), arrivals, strict=True))
     latencies, idle_s, started = [], 0.0, time.perf_counter()
@@ -199,6 +152,16 @@ def _engine_serves(
                 print(f"# {event.request_id}: {event.error}", flush=True)
     wall_s = time.perf_counter() - started
     return Served(latencies, wall_s - idle_s, wall_s)
+
+
+def picture_request(name: str, side_px: int, params: UpscaleParams) -> UpscaleRequest:
+    """Return a request for a square picture of such a side, made of waves and grain."""
+    small = side_px // SCALE
+    ramp = np.linspace(0, 6.3, small)
+    waves = np.sin(ramp)[:, None, None] * np.cos(ramp)[None, :, None] * np.ones(3)
+    grain = np.random.default_rng(3).random((small, small, 3))
+    image = (128 + 90 * waves + 24 * (grain - 0.5)).astype(np.uint8)
+    return UpscaleRequest(request_id=name, image=image, params=params)
 
 
 def _groups_serve(
@@ -241,15 +204,6 @@ def _told(served: Served, watched: Watched) -> Figures:
         "efficiency": rounded(watched.seconds() / served.busy_s),
         **watched.batches(),
     }
-
-
-def _request(name: str, side_px: int, params: UpscaleParams) -> UpscaleRequest:
-    small = side_px // SCALE
-    ramp = np.linspace(0, 6.3, small)
-    waves = np.sin(ramp)[:, None, None] * np.cos(ramp)[None, :, None] * np.ones(3)
-    grain = np.random.default_rng(3).random((small, small, 3))
-    image = (128 + 90 * waves + 24 * (grain - 0.5)).astype(np.uint8)
-    return UpscaleRequest(request_id=name, image=image, params=params)
 
 
 def _finish(request: UpscaleRequest, picture: torch.Tensor) -> object:

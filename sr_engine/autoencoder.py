@@ -4,8 +4,8 @@ AutoencoderTiny (TAESD) is trained to give the latents of an AutoencoderKL *afte
 scale, so that both mean the same here.
 """
 
-from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,10 +14,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sr_engine.fast_vae import faster
+from sr_engine.replay import Call, CudaRecorder, Record, Replayed
 
 BUDGET_BYTES = 4 * 2**30
 """What the activations of one call may take: two rows of 1024² pixels for SD3.5 in bfloat16. One
 such row keeps a GPU busy; what more of them took would be missing elsewhere."""
+
+REPLAYED_PIXELS = 2**18
+"""Larger batches keep a GPU busy nearly by themselves. What recordings of these hold, one row of
+512² pixels, is 0.4 GB for SD3.5 in bfloat16."""
+
+RECORDINGS = 16
+"""Shapes that are kept, each way: a device has tens of kilobytes of commands for each."""
 
 
 class Autoencoder:
@@ -28,6 +36,11 @@ class Autoencoder:
         stock: diffusers' modules with the checkpoint's weights; a copy shares them.
         factor: pixels a latent, per axis.
         latent_channels: of the latents.
+        record: of small batches, for replay; None where they are not recorded.
+
+    Args:
+        record: by default CUDA's for a fast network there. Who gives another autoencoder's shares
+            the memory that its recordings hold.
     """
 
     def __init__(
@@ -36,6 +49,7 @@ class Autoencoder:
         *,
         fast: bool = True,
         budget_bytes: int = BUDGET_BYTES,
+        record: Record | None = None,
     ) -> None:
         # Convolutions would reorder every input; the inputs themselves may have any layout.
         self.stock: Any = network.to(memory_format=torch.channels_last)
@@ -47,13 +61,19 @@ class Autoencoder:
         self._widest: int = max(config.block_out_channels[:2])
         self._scale: float = config.scaling_factor
         self._shift: float = config.shift_factor or 0.0
+        if record is None and fast and self.network.device.type == "cuda":
+            record = CudaRecorder(self.row_bytes(REPLAYED_PIXELS))
+        self.record = record
+        self._decoded, self._encoded = (
+            _Way(partial(way, self.network), record) for way in (_pixels, _mode)
+        )
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """Pixels of latents, nominally 0 to 1, not clipped."""
         raw = latents.to(self.network.device) / self._scale + self._shift
         pixels = self._in_chunks(
-            lambda rows: self.network.decode(rows, return_dict=False)[0],
+            self._decoded,
             raw.to(self.network.dtype),
             raw.shape[-2] * raw.shape[-1] * self.factor**2,
         )
@@ -67,7 +87,7 @@ class Autoencoder:
         The mode of the posterior, not a sample, so that encoding adds no noise of its own.
         """
         scaled = (2 * pixels.to(self.network.device) - 1).to(self.network.dtype)
-        mean = self._in_chunks(self._mode, scaled, scaled.shape[-2] * scaled.shape[-1])
+        mean = self._in_chunks(self._encoded, scaled, scaled.shape[-2] * scaled.shape[-1])
         return (mean.float() - self._shift) * self._scale
 
     def row_bytes(self, pixels: int) -> int:
@@ -90,14 +110,35 @@ class Autoencoder:
             deepcopy(self.stock).float(), fast=False, budget_bytes=self._budget_bytes
         )
 
-    def _mode(self, pixels: Tensor) -> Tensor:
-        (found,) = self.network.encode(pixels, return_dict=False)
-        mode: Tensor = found if isinstance(found, Tensor) else found.mode()
-        return mode
-
-    def _in_chunks(self, call: Callable[[Tensor], Tensor], batch: Tensor, pixels: int) -> Tensor:
-        """Call on as many rows at once as the budget has room for, one at least."""
+    def _in_chunks(self, way: "_Way", batch: Tensor, pixels: int) -> Tensor:
+        """Go with as many rows at once as the budget has room for, one at least."""
         rows = max(1, self._budget_bytes // self.row_bytes(pixels))
         if len(batch) <= rows:
-            return call(batch)
-        return torch.cat([call(chunk) for chunk in torch.split(batch, rows)])
+            return way(batch, pixels)
+        return torch.cat([way(chunk, pixels) for chunk in torch.split(batch, rows)])
+
+
+class _Way:
+    """One way through a network, small batches replayed."""
+
+    def __init__(self, call: Call, record: Record | None) -> None:
+        self._call = call
+        self._replayed = None if record is None else Replayed(call, RECORDINGS, record)
+
+    def __call__(self, batch: Tensor, pixels: int) -> Tensor:
+        """Return what the network makes of rows of so many pixels."""
+        if self._replayed is None or len(batch) * pixels > REPLAYED_PIXELS:
+            return self._call(batch)
+        return self._replayed(batch)
+
+
+def _pixels(network: Any, latents: Tensor) -> Tensor:
+    (pixels,) = network.decode(latents, return_dict=False)
+    result: Tensor = pixels
+    return result
+
+
+def _mode(network: Any, pixels: Tensor) -> Tensor:
+    (found,) = network.encode(pixels, return_dict=False)
+    mode: Tensor = found if isinstance(found, Tensor) else found.mode()
+    return mode

@@ -129,7 +129,8 @@ def _load_draft(
         part = OWN_DRAFT
     else:
         return None
-    draft = Autoencoder(_load(AutoencoderTiny, folder, part, dtype).to(place), fast=fast)
+    tiny = _load(AutoencoderTiny, folder, part, dtype).to(place)
+    draft = Autoencoder(tiny, fast=fast, record=autoencoder.record)
     for what in ("latent_channels", "factor"):
         if getattr(draft, what) != getattr(autoencoder, what):
             raise ModelLoadError(

@@ -1,9 +1,11 @@
 """Small batches on CUDA: their kernels recorded once for each shape, and replayed.
 
-A transformer's step is hundreds of kernels, and where each has little to do the device waits for
-the host to launch the next.
+A transformer's step is hundreds of kernels, and so is a way through an autoencoder; where each has
+little to do the device waits for the host to launch the next.
 """
 
+import logging
+import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from copy import deepcopy
@@ -18,9 +20,13 @@ Record = Callable[[Call, tuple[Tensor, ...]], tuple[Callable[[], None], Tensor]]
 
 Shapes = tuple[torch.Size, ...]
 
+logger = logging.getLogger(__name__)
+
 
 class Replayed:
     """A function of tensors that is recorded when it meets shapes for the second time.
+
+    Where there is no memory for a recording, the function itself is called, then and from then on.
 
     Args:
         call: its result depends on the tensors given to it alone, and it waits for no device.
@@ -31,11 +37,11 @@ class Replayed:
         self._call = call
         self._most = most
         self._record = record or CudaRecorder()
-        self._met: OrderedDict[Shapes, _Recording | None] = OrderedDict()
+        self._met: OrderedDict[Shapes, Call | None] = OrderedDict()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Replayed":
         """Nothing is recorded of a copy: its weights are others."""
-        return Replayed(deepcopy(self._call, memo), self._most)
+        return Replayed(deepcopy(self._call, memo), self._most, deepcopy(self._record, memo))
 
     def __call__(self, *given: Tensor) -> Tensor:
         """Return ``call(*given)``."""
@@ -46,35 +52,68 @@ class Replayed:
             # The first time is the warm-up: libraries choose their kernels.
             result = self._call(*given)
         else:
-            recording = recording or _Recording(self._call, given, self._record)
+            recording = recording or self._recorded(given)
             result = recording(*given)
         self._met[shapes] = recording
         if len(self._met) > self._most:
             self._met.popitem(last=False)
         return result
 
+    def _recorded(self, given: tuple[Tensor, ...]) -> Call:
+        try:
+            return _Recording(self._call, given, self._record)
+        except torch.OutOfMemoryError as err:
+            # Its frames hold what was made on the way, and the call needs the room.
+            traceback.clear_frames(err.__traceback__)
+            logger.warning("no memory to record shapes %s: %s", [list(t.shape) for t in given], err)
+        return self._call
+
 
 class CudaRecorder:
-    """Records CUDA graphs, which share the memory of what they only need on the way."""
+    """Records CUDA graphs, which share the memory of what they only need on the way.
 
-    def __init__(self) -> None:
-        self._pool: Any = None
+    Args:
+        reserved_bytes: of that memory, taken at once before the first graph. What comes out of one
+            piece holds graphs of any shapes; taken as they come, each shape may need pieces that
+            are too small for the next one.
+    """
+
+    def __init__(self, reserved_bytes: int = 1) -> None:
+        self._reserved_bytes = reserved_bytes
+        self._first: torch.cuda.CUDAGraph | None = None
+
+    def __deepcopy__(self, memo: object) -> "CudaRecorder":
+        """A copy shares no memory: who replays it may do so at the same time."""
+        return CudaRecorder(self._reserved_bytes)
 
     def __call__(self, call: Call, given: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
-        graph = torch.cuda.CUDAGraph()
-        with (
-            torch.cuda.device(given[0].device),
-            # Other threads may use the device meanwhile.
-            torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
-        ):
-            result = call(*given)
-        self._pool = self._pool or graph.pool()
+        with torch.cuda.device(given[0].device):
+            # Never replayed: it keeps the memory where all others are forgotten.
+            self._first = self._first or _captured(self._reserve)[0]
+            graph, result = _captured(lambda: call(*given), self._first.pool())
         return graph.replay, result
+
+    def _reserve(self) -> Tensor:
+        # First, for a graph without any kernel is warned of, also where there is no such piece.
+        found = torch.zeros(1, device="cuda")
+        # Given back to the graphs' memory at once.
+        torch.empty(self._reserved_bytes, dtype=torch.uint8, device="cuda")
+        return found
+
+
+def _captured(call: Callable[[], Tensor], pool: Any = None) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    graph = torch.cuda.CUDAGraph()
+    # Other threads may use the device meanwhile.
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        result = call()
+    return graph, result
 
 
 class _Recording:
     def __init__(self, call: Call, given: tuple[Tensor, ...], record: Record) -> None:
-        self._given = tuple(tensor.clone() for tensor in given)
+        # Inside inference mode they could be written to there alone.
+        with torch.inference_mode(False):
+            self._given = tuple(tensor.detach().clone() for tensor in given)
         self._replay, self._result = record(call, self._given)
 
     def __call__(self, *given: Tensor) -> Tensor:

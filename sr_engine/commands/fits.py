@@ -1,6 +1,7 @@
 """`nullscale info --fits`: what a model's weights and rows take, and what fits on which GPU."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -21,7 +22,8 @@ GB = 1e9
 ASSUMPTIONS = (
     "Estimates, of the stock networks run eagerly in bfloat16. Under a GPU's size: rows of a batch "
     "of native tiles (velocity, decode, encode), and megapixels of output that may be under way "
-    "(max_active_pixels); a batch gets half of what the weights leave. – is no room for a row."
+    "(max_active_pixels); a batch gets half of what weights, conditioning and graphs leave. – is "
+    "no room for a row."
 )
 
 
@@ -43,6 +45,29 @@ def print_fits(model: str) -> None:
     console.print(ASSUMPTIONS)
 
 
+def kept_bytes(
+    transformer: Any, vae: Any, row: Mapping[Phase, int], *, tokens: int, quantize: str | None
+) -> int:
+    """Bytes that the table of conditioning and recorded graphs come to hold beside the weights.
+
+    Quantised transformers have neither; the autoencoder is recorded all the same.
+
+    Args:
+        row: bytes of one of a native tile, by phase; of the transformer's graphs those take the
+            most that have the most tokens.
+        tokens: of a prompt.
+    """
+    from sr_engine.autoencoder import REPLAYED_PIXELS, Autoencoder
+    from sr_engine.fast_transformer import REPLAYED_TOKENS, TABLE_BYTES
+
+    kept = Autoencoder(vae, fast=False).row_bytes(REPLAYED_PIXELS)
+    if quantize is not None:
+        return kept
+    config = transformer.config
+    native: int = (config.sample_size // config.patch_size) ** 2 + tokens
+    return kept + TABLE_BYTES + row[Phase.DENOISE] * REPLAYED_TOKENS // native
+
+
 def _table(name: str, architecture: "Architecture") -> Table:
     from sr_engine.published import PUBLISHED, TEXT_ENCODER_PARAMETERS, TOKENS
 
@@ -60,6 +85,11 @@ def _table(name: str, architecture: "Architecture") -> Table:
         + ", ".join(f"{_network(phase)} {size / GB:.2f}" for phase, size in one.items())
         for side, one in rows.items()
     )
+    kept = {
+        quantize: kept_bytes(transformer, vae, rows[native_px], tokens=TOKENS, quantize=quantize)
+        for quantize in (None, *memory.QUANTIZATIONS)
+    }
+    told += f"; conditioning and graphs keep {kept[None] / GB:.2f}"
     table = Table(
         "weights",
         "GB",
@@ -76,7 +106,7 @@ def _table(name: str, architecture: "Architecture") -> Table:
             fits = [
                 memory.fit(
                     size * 10**9,
-                    weights + added,
+                    weights + added + kept[quantize],
                     rows[native_px],
                     ROW_LIMITS,
                     least_pixels=native_px**2,

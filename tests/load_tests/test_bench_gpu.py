@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu_processes import said_by
 from gpu_report import Report
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +49,7 @@ def test_every_measurement_succeeds_and_is_marked(lines: list[dict[str, Any]]) -
         "saturated",
         "mixed",
         "short",
+        "quantized",
     ]
 
 
@@ -70,8 +73,22 @@ def test_pictures_come_in_every_way_of_serving(lines: list[dict[str, Any]]) -> N
         assert 0 < one["p50_s"] <= one["p95_s"]
     assert 0 < mixed["ours"]["occupancy"] <= 1
     short = [line for line in lines if line.get("measurement") == "short"]
+    assert len(short) == 2
     assert all(one["finished"] == one["asked"] for one in short)
     assert all(one["out_of_memory"] for one in short)
+
+
+def test_fewer_bits_are_measured_or_it_is_said_why_not(lines: list[dict[str, Any]]) -> None:
+    quantized = [line for line in lines if line.get("measurement") == "quantized"]
+    assert len({(one["model"], one["quantize"]) for one in quantized}) == len(quantized) == 2 * 2
+    for one in quantized:
+        if one["quantize"] == "nf4":
+            assert "needs a CUDA device" in one["unavailable"]
+        elif find_spec("torchao") is None:
+            assert "needs the library torchao" in one["unavailable"]
+        else:
+            assert one["weights_bytes"] < one["exact_weights_bytes"]
+            assert 0 < one["relative_difference"] < 0.2
 
 
 def test_the_engine_draws_nearly_the_naive_loops_picture(lines: list[dict[str, Any]]) -> None:
@@ -86,6 +103,15 @@ def test_without_a_gpu_it_says_so_and_keeps_nothing() -> None:
             [sys.executable, SCRIPT, *words], cwd=ROOT, capture_output=True, text=True
         )
         assert done.returncode == 2 and said in done.stderr
+
+
+def test_what_a_script_leaves_unsaid_is_an_error(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("print('{\"one\": 1}'); raise SystemExit('no more')")
+    said = said_by(str(script))
+    assert next(said) == {"one": 1}
+    with pytest.raises(RuntimeError, match="no more"):
+        next(said)
 
 
 def test_what_fails_is_a_result(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from sr_engine.autoencoder import RECORDINGS, REPLAYED_PIXELS, Autoencoder
 from sr_engine.caps import native_kinds
 from sr_engine.compiling import compile_networks
 from sr_engine.engine import SREngine
@@ -21,6 +22,7 @@ from sr_engine.fast_transformer import FastTransformer
 from sr_engine.fast_vae import faster
 from sr_engine.loading import load_model
 from sr_engine.model import SRModel
+from sr_engine.replay import Call, CudaRecorder, Replayed
 from sr_engine.request import UpscaleParams, UpscaleRequest
 from sr_engine.result import UpscaleResult
 from sr_engine.work import Variant
@@ -110,7 +112,9 @@ def test_no_step_waits_for_the_device(drafting_checkpoint: Path, small: NDArray[
     """Steps only queue work; at its end a picture is waited for."""
     engine = SREngine(load_model("bundled", device="cuda", dtype="bfloat16"))
     params = engine.model.defaults.override({"scale": 4, "seed": 7})
-    engine.upscale(small, params)
+    # Where a picture asks for something once alone, the second one records it.
+    for _ in range(2):
+        engine.upscale(small, params)
     engine.add_request(UpscaleRequest(request_id="one", image=small, params=params))
     steps = waited = 0
     reasons = []
@@ -189,8 +193,9 @@ def test_requests_survive_where_memory_is_short() -> None:
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    model.decode(torch.zeros(1, model.info.latent_channels, 128, 128, device="cuda"))
-    row = torch.cuda.max_memory_allocated() - before
+    # One row alone would be replayed, and take no memory any more.
+    model.decode(torch.zeros(2, model.info.latent_channels, 128, 128, device="cuda"))
+    row = (torch.cuda.max_memory_allocated() - before) // 2
     torch.cuda.empty_cache()
     whole = torch.cuda.get_device_properties(0).total_memory
     held = torch.cuda.memory_reserved()
@@ -214,6 +219,63 @@ def test_replayed_velocities_are_those_of_the_stock_transformer(drafting_checkpo
             torch.testing.assert_close(
                 fast.velocity(*given), stock.velocity(*given), atol=1e-4, rtol=1e-4
             )
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("dtype", "apart"), [("float32", 1e-4), ("bfloat16", 2e-2)])
+def test_replayed_ways_through_the_autoencoder_are_the_plain_ones(dtype: str, apart: float) -> None:
+    stock = load_model("bundled", device="cuda", dtype=dtype).autoencoder.stock
+    recorder, recorded = CudaRecorder(2**27), list[torch.Size]()
+
+    def record(call: Call, given: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
+        recorded.append(given[0].shape)
+        return recorder(call, given)
+
+    replayed = Autoencoder(stock, record=record)
+    channels, factor = replayed.latent_channels, replayed.factor
+    for _ in range(4):
+        for rows, height, width in ((1, 24, 32), (3, 20, 12)):
+            z = torch.randn(rows, channels, height, width, device="cuda")
+            x = torch.rand(rows, 3, factor * height, factor * width, device="cuda")
+            # A new one has met nothing before.
+            plain = Autoencoder(stock)
+            found, want = replayed.decode(z), plain.decode(z)
+            torch.testing.assert_close(found, want, atol=apart, rtol=apart)
+            found, want = replayed.encode(x), plain.encode(x)
+            torch.testing.assert_close(found, want, atol=apart, rtol=apart)
+    assert len(recorded) == len(set(recorded)) == 2 * 2
+
+
+def test_recordings_of_all_shapes_share_one_piece_of_memory() -> None:
+    autoencoder = load_model("bundled", device="cuda", dtype="bfloat16").autoencoder
+    piece = autoencoder.row_bytes(REPLAYED_PIXELS)
+    sides = range(8, 8 + 2 * RECORDINGS, 2)
+    for side in sides:
+        autoencoder.decode(torch.zeros(1, autoencoder.latent_channels, side, 40, device="cuda"))
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    for side in sides:
+        autoencoder.decode(torch.zeros(1, autoencoder.latent_channels, side, 40, device="cuda"))
+    torch.cuda.empty_cache()
+    # What is given and found lies besides, and workspaces of libraries.
+    assert piece <= torch.cuda.memory_reserved() - before < piece + 2**27
+
+
+def test_a_recording_without_room_leaves_nothing_behind() -> None:
+    def greedy(x: Tensor) -> Tensor:
+        found = 2 * x
+        if torch.cuda.is_current_stream_capturing():
+            x.new_empty(2**44)
+        return found
+
+    x, stream = torch.ones(3, device="cuda"), torch.cuda.current_stream()
+    recorder = CudaRecorder(2**24)
+    for call in (greedy, lambda x: 3 * x, greedy, lambda x: 4 * x):
+        replayed = Replayed(call, record=recorder)
+        for _ in range(3):
+            assert torch.equal(replayed(x), call(x))
+        assert torch.cuda.current_stream() == stream
+        assert not torch.cuda.is_current_stream_capturing()
 
 
 @torch.inference_mode()

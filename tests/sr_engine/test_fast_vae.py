@@ -14,10 +14,11 @@ from checkpoints import write_checkpoint
 from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
+from tape import Tape
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sr_engine.autoencoder import Autoencoder
+from sr_engine.autoencoder import REPLAYED_PIXELS, Autoencoder
 from sr_engine.fast_resnet import FastResnetBlock, NormedSiLU, rewritable
 from sr_engine.fast_vae import faster
 from sr_engine.folded_upsample import fold_upsample, folded_weight
@@ -216,6 +217,37 @@ def test_a_batch_runs_in_chunks_that_fit_the_budget() -> None:
     seen.clear()
     Autoencoder(network, fast=False, budget_bytes=1).decode(z)
     assert seen == 5 * [1], "a row is the least"
+
+
+@pytest.mark.parametrize("kind", ["kl", "tiny"])
+def test_small_batches_are_replayed_each_way(kind: str) -> None:
+    network = small_vae(quant_conv=True, attention=True) if kind == "kl" else small_tiny()
+    plain, tape = Autoencoder(network), Tape()
+    assert plain.record is None, "not on a CPU"
+    replayed = Autoencoder(network, record=tape)
+    for step in range(3):
+        for sides in ((6, 4), (5, 7)):
+            z = (1 + step) * noise(2, LATENT_CHANNELS, *sides)
+            close(replayed.decode(z), plain.decode(z))
+            x = torch.sigmoid(plain.decode(z))
+            close(replayed.encode(x), plain.encode(x))
+    assert len(tape.recorded) == len(set(tape.recorded)) == 2 * 2
+    assert replayed.in_float32().record is None
+
+
+def test_of_large_batches_chunks_alone_are_replayed() -> None:
+    network, tape = small_vae(quant_conv=False, attention=False), Tape()
+    row = Autoencoder(network).row_bytes(24 * 16)
+    replayed = Autoencoder(network, budget_bytes=2 * row, record=tape)
+    z = noise(5, LATENT_CHANNELS, 6, 4)
+    for _ in range(2):
+        close(replayed.decode(z), Autoencoder(network).decode(z))
+    # Its second chunk is as large as its first.
+    assert [shape[0] for shape in tape.recorded] == [2, 1]
+    too_large = torch.rand(1, 3, 516, REPLAYED_PIXELS // 512)
+    for _ in range(2):
+        replayed.encode(too_large)
+    assert len(tape.recorded) == 2
 
 
 def test_the_switch(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel
 
+from sr_engine.commands.fits import kept_bytes
 from sr_engine.costs import ROW_LIMITS
 from sr_engine.loading import load_model
 from sr_engine.memory import (
@@ -21,7 +22,7 @@ from sr_engine.memory import (
     row_bytes,
     weight_bytes,
 )
-from sr_engine.published import PUBLISHED, TEXT_ENCODER_PARAMETERS, read_architecture
+from sr_engine.published import PUBLISHED, TEXT_ENCODER_PARAMETERS, TOKENS, read_architecture
 from sr_engine.work import Phase
 
 ROW = {Phase.DENOISE: 10**9, Phase.DECODE: 3 * 10**9, Phase.ENCODE: 2 * 10**9}
@@ -115,6 +116,19 @@ def test_what_fits_fits() -> None:
         assert 5e9 + RESERVED_BYTES + batch + pictures == pytest.approx(gb * 1e9)
     last = found[-1]
     assert last is not None and last.rows == ROW_LIMITS
+
+
+def test_conditioning_and_graphs_are_counted() -> None:
+    transformer, vae = PUBLISHED["sd3.5-medium"].on_meta(torch.bfloat16)
+    # 64 · 64 patches of a tile of 1024² pixels, and a prompt.
+    row = {**ROW, Phase.DENOISE: (4096 + TOKENS) * 1000}
+    kept = {
+        quantize: kept_bytes(transformer, vae, row, tokens=TOKENS, quantize=quantize)
+        for quantize in (None, "fp8")
+    }
+    # Three activations of 256 channels, two bytes each, at 512² pixels.
+    assert kept["fp8"] == 3 * 256 * 2 * 512**2
+    assert kept[None] - kept["fp8"] == 2**28 + 8192 * 1000
 
 
 def test_the_large_model_needs_fewer_bits_for_24_gb() -> None:

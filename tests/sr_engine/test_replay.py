@@ -3,26 +3,12 @@
 from collections.abc import Callable
 from copy import deepcopy
 
+import pytest
 import torch
+from tape import Tape
 from torch import Tensor, nn
 
 from sr_engine.replay import Call, Replayed
-
-
-class Tape:
-    """Records into one tensor, as a graph does."""
-
-    def __init__(self) -> None:
-        self.recorded: list[torch.Size] = []
-
-    def __call__(self, call: Call, given: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
-        self.recorded.append(given[0].shape)
-        result = torch.full_like(call(*given), torch.nan)
-
-        def replay() -> None:
-            result.copy_(call(*given))
-
-        return replay, result
 
 
 def difference(x: Tensor, y: Tensor) -> Tensor:
@@ -74,3 +60,50 @@ def test_a_copy_has_its_own_weights() -> None:
     second.factor.fill_(5)
     assert torch.equal(second.replayed(x), 5 * x)
     assert torch.equal(first.replayed(x), 2 * x)
+
+
+class Full:
+    """Finds no memory to record in."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, call: Call, given: tuple[Tensor, ...]) -> tuple[Callable[[], None], Tensor]:
+        self.asked += 1
+        raise torch.OutOfMemoryError("none left")
+
+
+def test_without_room_for_a_recording_the_call_is_made_all_the_same() -> None:
+    full = Full()
+    replayed = Replayed(difference, record=full)
+    for _ in range(4):
+        given = pair(3)
+        assert torch.equal(replayed(*given), difference(*given))
+    assert full.asked == 1
+
+
+def test_a_call_without_room_is_the_callers_to_split() -> None:
+    def refuse(x: Tensor) -> Tensor:
+        if full:
+            raise torch.OutOfMemoryError("none left")
+        return 2 * x
+
+    full, x = False, torch.ones(3)
+    replayed = Replayed(refuse, record=Tape())
+    replayed(x)
+    full = True
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            replayed(x)
+    full = False
+    for _ in range(3):
+        assert torch.equal(replayed(x), 2 * x)
+
+
+def test_what_is_recorded_in_inference_mode_serves_outside() -> None:
+    replayed = Replayed(difference, record=Tape())
+    with torch.inference_mode():
+        for _ in range(2):
+            replayed(*pair(3))
+    given = pair(3)
+    assert torch.equal(replayed(*given), difference(*given))
