@@ -110,15 +110,16 @@ def _captured(call: Callable[[], Tensor], pool: Any = None) -> tuple[torch.cuda.
 
 
 class _Recording:
+    # In inference mode, as the networks are compiled: a graph of theirs fits no other tensors.
+    @torch.inference_mode()
     def __init__(self, call: Call, given: tuple[Tensor, ...], record: Record) -> None:
-        # Inside inference mode they could be written to there alone.
-        with torch.inference_mode(False):
-            self._given = tuple(tensor.detach().clone() for tensor in given)
+        self._given = tuple(tensor.clone() for tensor in given)
         self._replay, self._result = record(call, self._given)
 
     def __call__(self, *given: Tensor) -> Tensor:
-        for own, tensor in zip(self._given, given, strict=True):
-            own.copy_(tensor)
-        self._replay()
+        with torch.inference_mode():
+            for own, tensor in zip(self._given, given, strict=True):
+                own.copy_(tensor)
+            self._replay()
         # The next replay, of any shape, overwrites it.
         return self._result.clone()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import torch
@@ -107,3 +108,31 @@ def test_what_is_recorded_in_inference_mode_serves_outside() -> None:
             replayed(*pair(3))
     given = pair(3)
     assert torch.equal(replayed(*given), difference(*given))
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("caller", [torch.inference_mode, torch.no_grad])
+def test_what_was_compiled_is_what_is_recorded(caller: Callable[[], Any]) -> None:
+    ran = []
+
+    def backend(graph: Callable[..., Any], _: object) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            ran.append(graph)
+            return graph(*given)
+
+        return run
+
+    compiled = torch.compile(difference, backend=backend, fullgraph=True, dynamic=True)
+    with torch.inference_mode():
+        compiled(*pair(3))
+    # What no graph fits runs eagerly, and slower.
+    torch.compiler.set_stance("eager_on_recompile")
+    ran.clear()
+    tape = Tape()
+    replayed = Replayed(compiled, record=tape)
+    with caller():
+        replayed(*pair(4))
+        ran.clear()
+        given = pair(4)
+        assert torch.equal(replayed(*given), difference(*given))
+    assert tape.recorded and ran
