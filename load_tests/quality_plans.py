@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from quality_figures import of_all, rows, self_check
 from quality_methods import BALANCED, BICUBIC, TABLES, Method
 from quality_pictures import load_truths
@@ -57,7 +56,6 @@ def figures(
     found: dict[str, Any] = {
         "model": info.name,
         "dtype": info.dtype,
-        "device": torch.cuda.get_device_name() if "cuda" in info.device else info.device,
         "weights": bench.weights.main,
         "defaults": asdict(bench.params(BALANCED, SCALE)),
         "tables": {name: [] for name in TABLES},

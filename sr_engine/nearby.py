@@ -35,6 +35,7 @@ def round_nearby(
         x = clipped + operator.pinv(y - operator.A(clipped))
     image = (255 * x).round().clamp(0, 255).to(torch.uint8)
     error = 255 * (operator.A(image / 255) - y)
-    share = float((error.abs() <= 0.5).double().mean())
-    psnr_db = None if share == 1 else 10 * math.log10(255**2 / float(error.square().mean()))
-    return RoundedImage(image, share == 1, share, reachable=True, psnr_db=psnr_db, rounds=0)
+    wrong = int((~(error.abs() <= 0.5)).count_nonzero())
+    psnr_db = 10 * math.log10(255**2 / float(error.square().mean())) if wrong else None
+    share = 1 - wrong / error.numel()
+    return RoundedImage(image, not wrong, share, reachable=True, psnr_db=psnr_db, rounds=0)

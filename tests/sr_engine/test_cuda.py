@@ -22,9 +22,11 @@ from sr_engine.fast_transformer import FastTransformer
 from sr_engine.fast_vae import faster
 from sr_engine.loading import load_model
 from sr_engine.model import SRModel
+from sr_engine.operators import BicubicDownscale
 from sr_engine.replay import Call, CudaRecorder, Replayed
 from sr_engine.request import UpscaleParams, UpscaleRequest
 from sr_engine.result import UpscaleResult
+from sr_engine.rounding import pillow_downscale, round_plainly
 from sr_engine.work import Variant
 
 pytestmark = [
@@ -320,3 +322,13 @@ def test_fp8_weights_say_nearly_the_same(drafting_checkpoint: Path) -> None:
     given = x, torch.tensor([0.9, 0.2]), [exact.empty_prompt] * 2
     want, found = exact.velocity(*given), fewer.velocity(*given)
     assert 0 < (found - want).square().mean().sqrt() / want.std() < 0.1
+
+
+def test_a_picture_that_comes_back_is_exact_whatever_its_size() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for height in range(31, 47):
+        for width in range(40, 56):
+            image = torch.randint(256, (3, 2 * height, 2 * width), generator=generator)
+            y = pillow_downscale(image.to(torch.uint8), (height, width))
+            rounded = round_plainly(image.cuda() / 255, y, BicubicDownscale((height, width), 2))
+            assert (rounded.exact, rounded.exact_share, rounded.psnr_db) == (True, 1, None)
