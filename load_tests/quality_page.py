@@ -52,6 +52,7 @@ def render(kept: Mapping[str, Any], times: Mapping[str, Any] | None = None) -> s
         "pictures": pictures,
         "labelled": labelled,
     }
+    made.filters["named"] = named
     figures = timed(kept["figures"], times["figures"]["seconds"] if times else {})
     main = [table for table in figures["tables"]["methods"] if table["scale"] == 4]
     return made.get_template("quality.md.jinja").render(
