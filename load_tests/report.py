@@ -18,8 +18,10 @@ from plots import plot_load_curve, plot_soak
 
 PAGE = DOCS / "load.md"
 IMAGES = DOCS / "images"
-ELSEWHERE = {page.NAME: page for page in (posterior_page, quality_page, seed_page)}
-"""Figures with pages of their own."""
+PAGES = {page.NAME: page for page in (posterior_page, quality_page, seed_page)}
+"""Pages beside this one, by the figures that they are made of."""
+ELSEWHERE = {*PAGES, quality_page.TIMES}
+"""Figures that are on those pages."""
 PLOTS = {"soak": plot_soak, "load_curve": plot_load_curve}
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -54,7 +56,7 @@ def main() -> None:
         if name in kept:
             plot(kept[name]["figures"], IMAGES / f"{name.replace('_', '-')}.png")
     PAGE.write_text(render(kept))
-    for name, page in ELSEWHERE.items():
+    for name, page in PAGES.items():
         if name in kept:
             page.write()
 
