@@ -17,7 +17,8 @@ from torch import nn
 
 from sr_engine.fast_attention import FastAttention, plain
 from sr_engine.fast_resnet import FastResnetBlock, NormedSiLU, rewritable
-from sr_engine.folded_upsample import fold_upsample, foldable
+from sr_engine.folded_upsample import fold_upsample, plain_3x3
+from sr_engine.winograd import WinogradConv, worthwhile
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -42,11 +43,16 @@ def faster(network: Network) -> Network:
 
 
 def _rewrite(module: nn.Module) -> None:
+    if isinstance(module, DecoderTiny):
+        module.layers = nn.Sequential(*_folded(list(module.layers)))
     for name, child in module.named_children():
         if isinstance(child, Upsample2D) and _doubles_and_convolves(child):
             setattr(module, name, fold_upsample(child.conv))
         elif isinstance(child, ResnetBlock2D) and rewritable(child):
+            _rewrite(child)
             setattr(module, name, FastResnetBlock(child))
+        elif worthwhile(child):
+            setattr(module, name, WinogradConv(child))
         elif isinstance(child, nn.ReLU):
             # Of sums and convolutions, which nobody else needs.
             child.inplace = True
@@ -55,13 +61,11 @@ def _rewrite(module: nn.Module) -> None:
     if isinstance(module, Encoder | Decoder) and isinstance(module.conv_norm_out, nn.GroupNorm):
         module.conv_norm_out = NormedSiLU(module.conv_norm_out)
         module.conv_act = nn.Identity()
-    if isinstance(module, DecoderTiny):
-        module.layers = nn.Sequential(*_folded(list(module.layers)))
 
 
 def _doubles_and_convolves(module: Upsample2D) -> bool:
     plain = module.norm is None and module.interpolate and not module.use_conv_transpose
-    return plain and module.use_conv and module.name == "conv" and foldable(module.conv)
+    return plain and module.use_conv and module.name == "conv" and plain_3x3(module.conv)
 
 
 def _folded(layers: list[nn.Module]) -> Iterator[nn.Module]:
@@ -71,8 +75,7 @@ def _folded(layers: list[nn.Module]) -> Iterator[nn.Module]:
         if (
             isinstance(layer, nn.Upsample)
             and (layer.mode, layer.scale_factor) == ("nearest", 2)
-            and isinstance(following, nn.Conv2d)
-            and foldable(following)
+            and plain_3x3(following)
         ):
             yield fold_upsample(following)
             next(pairs)

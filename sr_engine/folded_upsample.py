@@ -1,5 +1,7 @@
 """Nearest-neighbour doubling and the 3×3 convolution after it, as one transposed convolution."""
 
+from typing import TypeGuard
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,8 +11,8 @@ from torch import Tensor, nn
 _TAPS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
 
-def foldable(conv: nn.Module) -> bool:
-    """Whether the doubling before `conv` can become part of it."""
+def plain_3x3(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether `conv` is a convolution of 3×3 taps, stride 1 and a border of zeros."""
     return (
         isinstance(conv, nn.Conv2d)
         and (conv.kernel_size, conv.stride, conv.dilation) == ((3, 3), (1, 1), (1, 1))
@@ -25,7 +27,7 @@ def fold_upsample(conv: nn.Conv2d) -> nn.ConvTranspose2d:
     read. Exact in real numbers, at borders and for a single pixel too: what the doubling repeats,
     the transposed convolution adds up in its weights, in float64 before they are rounded once.
     """
-    assert foldable(conv)
+    assert plain_3x3(conv)
     folded = nn.ConvTranspose2d(
         conv.in_channels, conv.out_channels, 4, stride=2, padding=1, device="meta"
     )

@@ -25,6 +25,7 @@ from sr_engine.folded_upsample import fold_upsample, folded_weight
 from sr_engine.loading import load_model
 from sr_engine.memory import peak_bytes
 from sr_engine.published import PUBLISHED
+from sr_engine.winograd import WinogradConv
 from sr_engine.work import Variant
 
 LATENT_CHANNELS = 4
@@ -109,6 +110,18 @@ def test_in_bfloat16_no_farther_from_float32_than_diffusers(way: str, quant_conv
     fast_error = (call(faster(half), given.bfloat16()).float() - expected).square().mean().sqrt()
     assert 1e-4 < stock_error < 0.05
     assert fast_error / scale < 1.3 * stock_error
+
+
+@pytest.mark.parametrize("sides", SIDES)
+def test_wide_layers_multiply_less_in_float32_on_a_cpu(sides: tuple[int, int]) -> None:
+    stock = small_vae(quant_conv=True, attention=True, channels=(8, 64, 128))
+    fast = faster(stock)
+    assert winograds(fast.encoder) and winograds(fast.decoder)
+    z = noise(2, LATENT_CHANNELS, *sides)
+    close(fast.decode(z).sample, stock.decode(z).sample)
+    x = noise(2, 3, 4 * sides[0] + 3, 4 * sides[1] + 2)
+    close(fast.encode(x).latent_dist.parameters, stock.encode(x).latent_dist.parameters)
+    assert not winograds(faster(stock.bfloat16()))
 
 
 @pytest.mark.parametrize("sides", SIDES)
@@ -264,12 +277,18 @@ def test_the_switch(tmp_path: Path) -> None:
     assert fast.info.memory_bytes > stock.info.memory_bytes, "folded weights are further ones"
 
 
-def small_vae(quant_conv: bool, attention: bool) -> AutoencoderKL:
+def winograds(network: nn.Module) -> list[nn.Module]:
+    return [module for module in network.modules() if isinstance(module, WinogradConv)]
+
+
+def small_vae(
+    quant_conv: bool, attention: bool, channels: tuple[int, int, int] = (8, 16, 16)
+) -> AutoencoderKL:
     """Three stages, a shortcut in each direction."""
     network = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 16, 16),
+        block_out_channels=channels,
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
         norm_num_groups=4,
