@@ -15,6 +15,7 @@ phase        velocity, decode and encode of batches of tiles: ``stock`` is diffu
              ``ours`` what the service loads; ``peak_bytes`` beside the weights
 projection   Π of a picture; ``rounding`` the exact rounding at its end
 one_picture  a naive loop on stock modules against our engine, and the floor, 8 steps
+cheaper      that loop against our engine with a draft autoencoder, then with fewer projections too
 saturated    our engine with 32 requests at once: its capacity in this mix
 mixed        the same at 0.8 of that capacity (Poisson): ours, one at a time, whole-request batches,
              all on the same networks
@@ -57,7 +58,9 @@ from gpu_phases import ROWS, maths, phases  # noqa: E402
 from gpu_processes import said_by  # noqa: E402
 from gpu_report import Figures, Report, rounded  # noqa: E402
 from gpu_requests import (  # noqa: E402
+    CHEAPER,
     MIX,
+    cheaper,
     mixed,
     one_picture,
     requests,
@@ -133,11 +136,20 @@ def measure(report: Report, effort: Effort, scratch: Path) -> None:
             phases(report, medium, how, model, floors, rows=effort.rows)
     maths(report, medium.sides_px, device, found[0])
     if stock is not None and ours is not None:
-        report.measure(
+        alone = report.measure(
             "one_picture",
             lambda: one_picture(stock, ours, floors, steps=effort.steps),
             model=medium.name,
         )
+        for how, changed in CHEAPER.items() if alone else ():
+            report.measure(
+                "cheaper",
+                lambda changed=changed: cheaper(
+                    ours, alone["naive_s"], changed, steps=effort.steps
+                ),
+                model=medium.name,
+                how=how,
+            )
     del stock
     if ours is not None:
         whole(report, medium, ours, effort, scratch / medium.name)

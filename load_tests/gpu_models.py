@@ -4,13 +4,18 @@ Times and memory do not depend on what the weights say, so these give the real o
 and everything else is small, so that what comes out is finite and a picture in range.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+)
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -25,19 +30,25 @@ from sr_engine.work import Variant
 
 SHIFT = 3.0
 STD = 0.02
+TAESD3 = {"latent_channels": 16}
+"""All else is as AutoencoderTiny has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A model to be measured: its architecture, a prompt's tokens, the sides of square tiles."""
+    """A model to be measured: its architecture, a prompt's tokens, the sides of square tiles.
+
+    draft: configuration of the cheap autoencoder.
+    """
 
     name: str
     architecture: Architecture
     tokens: int
     sides_px: tuple[int, ...]
+    draft: Mapping[str, Any]
 
 
-REAL = tuple(Bench(name, one, TOKENS, (1024, 512)) for name, one in PUBLISHED.items())
+REAL = tuple(Bench(name, one, TOKENS, (1024, 512), TAESD3) for name, one in PUBLISHED.items())
 
 
 def dry() -> tuple[Bench, ...]:
@@ -57,8 +68,9 @@ def dry() -> tuple[Bench, ...]:
         "dual_attention_layers": (0,),
     }
     large = {**small, "num_layers": 3, "dual_attention_layers": ()}
+    narrow = dict.fromkeys(("encoder_block_out_channels", "decoder_block_out_channels"), (8,) * 4)
     return tuple(
-        Bench(name, Architecture(transformer, small_vae), 5, (64, 32))
+        Bench(name, Architecture(transformer, small_vae), 5, (64, 32), {**TAESD3, **narrow})
         for name, transformer in (("dry-medium", small), ("dry-large", large))
     )
 
@@ -70,23 +82,29 @@ def random_networks(
     generator = torch.Generator(device).manual_seed(0)
     networks = architecture.on_meta(dtype)
     for network in networks:
-        network.to_empty(device=device)
-        for name, tensor in network.state_dict().items():
-            if tensor.ndim > 1:
-                tensor.normal_(0, STD, generator=generator)
-            else:
-                tensor.fill_(1 if name.endswith("weight") else 0)
+        _randomise(network.to_empty(device=device), generator)
     return networks
 
 
 def save_checkpoint(folder: Path, networks: Sequence[Any], bench: Bench) -> None:
-    """Write a checkpoint in diffusers' format; its empty prompt is noise."""
+    """Write a checkpoint in diffusers' format, a draft autoencoder in it; its prompt is noise."""
     for part, network in zip(("transformer", "vae"), networks, strict=True):
         network.save_pretrained(folder / part)
+    draft = AutoencoderTiny(**bench.draft).requires_grad_(False)
+    _randomise(draft, torch.Generator().manual_seed(0))
+    draft.save_pretrained(folder / "vae_draft")
     FlowMatchEulerDiscreteScheduler(shift=SHIFT).save_pretrained(folder / "scheduler")
     empty = empty_prompt(bench)
     tensors = {"prompt_embeds": empty.context[None], "pooled_prompt_embeds": empty.pooled[None]}
     save_file(tensors, folder / "empty_prompt.safetensors")
+
+
+def _randomise(network: torch.nn.Module, generator: torch.Generator) -> None:
+    for name, tensor in network.state_dict().items():
+        if tensor.ndim > 1:
+            tensor.normal_(0, STD, generator=generator)
+        else:
+            tensor.fill_(1 if name.endswith("weight") else 0)
 
 
 def empty_prompt(bench: Bench) -> PromptEmbeddings:

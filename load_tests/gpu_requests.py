@@ -4,7 +4,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,6 +36,11 @@ MIX = (
 LOAD = 0.8
 GROUP = 4  # requests of a whole-request batch at most: the autoencoder's limit of rows
 WARM_UP, REPEATS = 1, 2
+CHEAPER = {
+    "draft": {"draft": True},
+    "draft, every other step projected": {"draft": True, "projection_every": 2},
+}
+"""Parameters that make a picture cost less; `docs/quality.md` has what they cost in quality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,8 @@ def one_picture(
         plain = plain_loop(request, stock)
         _finish(request, plain)
         naive_s.append(time.perf_counter() - started)
-        before_s = sum(engine.runner.seconds.values())
-        started = time.perf_counter()
-        mine = engine.upscale(request.image, params).unrounded
-        wall_s = time.perf_counter() - started
-        ours_s.append((wall_s, sum(engine.runner.seconds.values()) - before_s))
+        mine, wall_s, inside_s = _timed(engine, request)
+        ours_s.append((wall_s, inside_s))
     least_naive_s, (least_ours_s, networks_s) = min(naive_s[WARM_UP:]), min(ours_s[WARM_UP:])
     floor_s = floors.plan_s(plan_stages(request, ours.info))
     apart = float(((plain.cpu() - mine) ** 2).mean())
@@ -84,6 +86,29 @@ def one_picture(
         "over_floor": rounded(least_ours_s / floor_s),
         "psnr_db": rounded(-10 * math.log10(max(apart, 1e-20))),
     }
+
+
+def cheaper(ours: Model, naive_s: float, changed: Mapping[str, Any], *, steps: int = 8) -> Figures:
+    """Compare the same picture made with parameters that cost less with the naive loop's time."""
+    params = UpscaleParams(num_inference_steps=steps, projection="pixel", seed=1)
+    request = picture_request("cheaper", ours.info.native_px, params.override(changed))
+    engine = SREngine(ours)
+    taken = [_timed(engine, request)[1:] for _ in range(WARM_UP + REPEATS)]
+    ours_s, networks_s = min(taken[WARM_UP:])
+    return {
+        "steps": steps,
+        "ours_s": rounded(ours_s),
+        "ours_networks_s": rounded(networks_s),
+        "speedup": rounded(naive_s / ours_s),
+    }
+
+
+def _timed(engine: SREngine, request: UpscaleRequest) -> tuple[torch.Tensor, float, float]:
+    """Return the picture, the seconds it took, and those inside the networks."""
+    before_s, started = sum(engine.runner.seconds.values()), time.perf_counter()
+    picture = engine.upscale(request.image, request.params).unrounded
+    wall_s = time.perf_counter() - started
+    return picture, wall_s, sum(engine.runner.seconds.values()) - before_s
 
 
 def requests(native_px: int, count: int = len(MIX), *, seed: int = 5) -> list[UpscaleRequest]:

@@ -46,6 +46,7 @@ def test_every_measurement_succeeds_and_is_marked(lines: list[dict[str, Any]]) -
         "projection",
         "rounding",
         "one_picture",
+        "cheaper",
         "saturated",
         "mixed",
         "short",
@@ -95,6 +96,10 @@ def test_the_engine_draws_nearly_the_naive_loops_picture(lines: list[dict[str, A
     (one,) = (line for line in lines if line.get("measurement") == "one_picture")
     assert one["speedup"] == pytest.approx(one["naive_s"] / one["ours_s"], rel=1e-2)
     assert one["psnr_db"] > 30
+    cheaper = [line for line in lines if line.get("measurement") == "cheaper"]
+    assert [line["how"] for line in cheaper] == ["draft", "draft, every other step projected"]
+    for line in cheaper:
+        assert line["speedup"] == pytest.approx(one["naive_s"] / line["ours_s"], rel=1e-2)
 
 
 def test_without_a_gpu_it_says_so_and_keeps_nothing() -> None:
