@@ -26,9 +26,10 @@ Network = TypeVar("Network", bound=nn.Module)
 def faster(network: Network) -> Network:
     """A copy of an AutoencoderKL or AutoencoderTiny that gives the same in less time.
 
-    For inference only. It shares its weights with `network`, but for those that differ: of the
-    convolutions after a doubling, and of the attention's one projection instead of three. A module
-    of another shape than the published checkpoints have stays as it is.
+    For inference only, on the device and in the dtype that `network` has. It shares its weights,
+    but for those that differ: of the convolutions after a doubling, of those that are Winograd's,
+    and of the attention's one projection instead of three. A module of another shape than the
+    published checkpoints have stays as it is.
     """
     shared = {id(weight): weight for weight in (*network.parameters(), *network.buffers())}
     copy = deepcopy(network, shared)
