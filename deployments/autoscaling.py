@@ -56,8 +56,8 @@ class ByWork:
         *,
         target_wait_s: float = 10.0,
         recover_s: float = 20.0,
-        utilisation: float = 0.8,
-        shrink_delay_s: float = 120.0,
+        utilisation: float = 0.85,
+        shrink_delay_s: float = 65.0,
         sleep_delay_s: float = 900.0,
         start_s: float = 60.0,
     ) -> None:

@@ -30,8 +30,8 @@ from scaled_service import KIND, decisions, scaled, wait_s, watched
 RATE = 0.16
 """Pictures a second of the load before and after the burst, each a replica's second."""
 TARGET_S = 10.0
-OURS = {"target_wait_s": TARGET_S, "shrink_delay_s": 40, "start_s": 20}
-SERVES = {"target_ongoing_requests": 2, "upscale_delay_s": 0, "downscale_delay_s": 40}
+OURS = {"target_wait_s": TARGET_S, "shrink_delay_s": 25, "start_s": 20}
+SERVES = {"target_ongoing_requests": 2, "upscale_delay_s": 0, "downscale_delay_s": 20}
 """The best of `bench_autoscaling.py`, its delays to the scale of this shorter load."""
 
 
