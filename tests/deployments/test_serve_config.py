@@ -128,7 +128,7 @@ def test_a_laptops_upgrade_does_not_wait_for_long_pictures() -> None:
         ("args.jobs.max_bytes", 2**27, "jobs.max_bytes has no room"),
         ("Jobs.autoscaling_config.max_replicas", 2, "Jobs: its replicas must"),
         ("policy.shrink_delay_s", 60, "autoscaling_policy: shrink_delay_s must"),
-        ("policy.sleep_delay_s", 119, "autoscaling_policy: sleep_delay_s must"),
+        ("policy.sleep_delay_s", 64, "autoscaling_policy: sleep_delay_s must"),
         ("policy.target_wait_s", 61, "autoscaling_policy: target_wait_s must"),
         ("policy.recover_s", 61, "autoscaling_policy: start_s and recover_s"),
         ("policy.utilisation", 2, "autoscaling_policy: utilisation must"),
