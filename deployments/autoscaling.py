@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from deployments.sizing import Load, Memory, Settings, decide
+from deployments.sizing import Load, Memory, Settings, decide, longest_start_s
 from deployments.workload import WINDOWS_S, Rate, beyond_chance, told_as
 
 UPSCALER = "Upscaler"
@@ -99,7 +99,7 @@ class ByWork:
                 "%d run, a start takes %.0f s; %.1f keep up, %.1f catch up",
                 *(upscaler.deployment_name, load.target, decision.replicas),
                 *(load.outstanding_s, load.arriving, load.running),
-                self.settings.start_s if load.start_s is None else load.start_s,
+                longest_start_s(self.settings, load),
                 *(decision.keep_up, decision.catch_up),
             )
         if decision.replicas and not upscaler.current_num_replicas:

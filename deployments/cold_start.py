@@ -14,8 +14,9 @@ class ColdStart:
     """What a picture waits for at zero replicas.
 
     Args:
-        guess_s: seconds of a start, until a replica has told how long its own took; None where at
-            least one replica always runs, and nobody has to wait for the first.
+        guess_s: seconds of a start at the least, its node's included, of which a replica does not
+            know when it tells how long its own took; None where at least one replica always runs,
+            and nobody has to wait for the first.
         running: asks how many run; may block.
     """
 
@@ -28,7 +29,7 @@ class ColdStart:
         self._guess_s = guess_s
         self._running = running
         self._clock = clock
-        self._measured_s: float | None = None
+        self._measured_s = 0.0
         self._asleep = False
         self._asked_s = -float("inf")
         self._asking: asyncio.Task[None] | None = None
@@ -43,7 +44,7 @@ class ColdStart:
         """Seconds that a replica takes to start; 0 where nobody waits for the first."""
         if self._guess_s is None:
             return 0.0
-        return self._guess_s if self._measured_s is None else self._measured_s
+        return max(self._guess_s, self._measured_s)
 
     @property
     def wait_s(self) -> float:

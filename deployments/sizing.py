@@ -18,8 +18,8 @@ class Settings:
             to 1. It may take more as long as the wait is kept, so that chance changes nothing.
         shrink_delay_s: replicas that were needed within this time stay.
         sleep_delay_s: with `min_replicas: 0`, the last one stays so long after the last work.
-        start_s: from a decision to a replica that works, until replicas have said how long theirs
-            took.
+        start_s: from a decision to a replica that works, at the least: of their nodes replicas do
+            not know.
 
     Raises:
         ValueError: one of them is out of range.
@@ -53,7 +53,7 @@ class Load:
         target: replicas that there are to be; some may still be starting.
         least: replicas that there must be.
         most: replicas that there may be.
-        start_s: how long replicas took to start; None as long as none has told.
+        start_s: how long replicas took to start on their nodes; None as long as none has told.
     """
 
     now_s: float
@@ -134,6 +134,11 @@ def decide(settings: Settings, load: Load, memory: Memory | None) -> Decision:
     )
 
 
+def longest_start_s(settings: Settings, load: Load) -> float:
+    """Seconds from a decision to a replica that works."""
+    return max(settings.start_s, load.start_s or 0.0)
+
+
 def _whole(replicas: float) -> int:
     """Round up; sums of floats have rests, which are not worth a replica."""
     return math.ceil(replicas - 1e-6)
@@ -145,7 +150,7 @@ def _catch_up(settings: Settings, load: Load, memory: Memory) -> float:
     When new ones run, the backlog is B; they then take n - arriving off it each second, and after
     `recover_s` it is n × `target_wait_s` at the most.
     """
-    start_s = settings.start_s if load.start_s is None else load.start_s
+    start_s = longest_start_s(settings, load)
     if load.running < load.target:
         # Those on their way were asked for a while ago. Counted in full again, what piles up
         # before them would call for still more at each look.

@@ -33,7 +33,7 @@ SCALES = (1.1, 1.5, 2, 2.7, 3, 4, 8)
 
 def measure(engine: SREngine, truth: np.ndarray, scale: float) -> dict[str, float]:
     """Return every figure of one picture."""
-    h, w = (round(side / scale) for side in truth.shape[:2])
+    h, w = (int(side / scale) for side in truth.shape[:2])
     H, W = output_side(h, scale), output_side(w, scale)
     truth_px = Image.fromarray(truth).crop((0, 0, W, H))
     small = np.asarray(truth_px.resize((w, h), Image.Resampling.BICUBIC))
@@ -62,12 +62,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="+", type=Path, help="folders of PNG files")
     parser.add_argument("--crop-px", type=int, default=128)
+    parser.add_argument("--threads", type=int)
     args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     truths = load_truths(args.images, 1, args.crop_px)
-    engine = SREngine(load_model("bundled", dtype="bfloat16"))
+    engine = SREngine(load_model("bundled"))
     found = {}
     for scale in SCALES:
-        rows = [measure(engine, truth, scale) for truth in truths.values()]
+        rows = [measure(engine, truth.pixels, scale) for truth in truths]
         found[f"{scale:g}"] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     digits = {"exact_share": 5, "plain_share": 3, "pictures": 2, "time_share": 3, "moved": 2}
     cells = [

@@ -77,9 +77,13 @@ def ssimulacra2(image: np.ndarray, truth: np.ndarray) -> float:
         return float(compute_ssimulacra2(str(paths[0]), str(paths[1])))
 
 
-def high_frequency_ratio(image: np.ndarray, truth: np.ndarray, scale: float) -> float:
-    """Return the energy of Y above the input's Nyquist frequency over the truth's."""
-    return _energy_above(luma(image), scale) / _energy_above(luma(truth), scale)
+def high_frequency_ratio(image: np.ndarray, truth: np.ndarray, scale: float) -> float | None:
+    """Return the energy of Y above the input's Nyquist frequency over the truth's.
+
+    None for a truth without.
+    """
+    found, wanted = (_energy_above(luma(x), scale) for x in (image, truth))
+    return found / wanted if wanted > 1e-6 * truth.size else None
 
 
 def chroma_ratio(image: np.ndarray, truth: np.ndarray, scale: float) -> float | None:

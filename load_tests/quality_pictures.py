@@ -27,13 +27,17 @@ class Truth:
         return hashlib.sha256(shape + self.pixels.tobytes()).hexdigest()[:16]
 
 
+LEAST_PX = 32
+"""Smaller pictures leave nothing to compare at ×8, and no square that every autoencoder takes."""
+
+
 def find_images(paths: Iterable[Path]) -> list[Path]:
-    """Return the files given, and the pictures within folders, in order."""
+    """Return the files given, and the pictures within folders, in order, but for tiny ones."""
     found: list[Path] = []
     for path in paths:
         inside = sorted(path.iterdir()) if path.is_dir() else [path]
         found += [p for p in inside if p.suffix.lower() in SUFFIXES]
-    return found
+    return [path for path in found if min(_size(path)) >= LEAST_PX]
 
 
 def load_truths(paths: Iterable[Path], scale: int, crop_px: int | None = None) -> list[Truth]:
@@ -65,6 +69,11 @@ def enlarge(
 ) -> np.ndarray:
     """Return what one of Pillow's filters makes of an input."""
     return _resize(small, scale, resample)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
 
 
 def _resize(image: np.ndarray, by: float, resample: Image.Resampling) -> np.ndarray:

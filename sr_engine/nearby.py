@@ -21,7 +21,8 @@ def round_nearby(
 ) -> RoundedImage:
     """Bring `x` into range, and round each sample to the nearest level.
 
-    A sample of `y` counts as coming back where it does to within half a level.
+    A sample of `y` counts as coming back where it does to within half a level; the share is of
+    those that are known.
 
     Args:
         pin: without losing `y`: range and measurement take turns (von Neumann's alternating
@@ -34,7 +35,9 @@ def round_nearby(
             break
         x = clipped + operator.pinv(y - operator.A(clipped))
     image = (255 * x).round().clamp(0, 255).to(torch.uint8)
-    error = 255 * (operator.A(image / 255) - y)
+    # Lost pixels are measured as 0 whatever they are.
+    known = operator.A(torch.ones_like(x)) > 0.5
+    error = 255 * (operator.A(image / 255) - y)[known]
     wrong = int((~(error.abs() <= 0.5)).count_nonzero())
     psnr_db = 10 * math.log10(255**2 / float(error.square().mean())) if wrong else None
     share = 1 - wrong / error.numel()

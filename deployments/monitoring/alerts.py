@@ -149,8 +149,8 @@ def _absences(q: Queries) -> list[Alert]:
             f"absent({workers}) unless on () ({status} == {HEALTHY})",
             180,
             "No replica of the Upscaler is ready",
-            "Pictures are answered 503 not_ready; jobs wait. Scaled to zero on purpose, Serve calls"
-            " the deployment healthy and this does not fire.",
+            "Pictures and jobs wait, and new ones are turned away. Scaled to zero on purpose, Serve"
+            " calls the deployment healthy and this does not fire.",
         ),
     ]
 

@@ -10,6 +10,7 @@ import typer
 from sr_engine.blur import Blurred
 from sr_engine.commands.picture_files import FORMAT_OF_SUFFIX
 from sr_engine.commands.terminal import SOME_FAILED, WRONG_CALL, console, load, stop
+from sr_engine.commands.verify import percent
 from sr_engine.degradations import Chain, Degradation, Grey
 from sr_engine.engine import SREngine
 from sr_engine.errors import InvalidParameter, NullscaleError
@@ -78,6 +79,8 @@ def restore(
             raise InvalidParameter("estimate_noise", "either this or --sigma-y")
         if output_format is None:
             raise InvalidParameter("output", "must end in .png, .jpg, .jpeg or .webp")
+        if output.resolve() in [path.resolve() for path in (source, mask) if path is not None]:
+            raise InvalidParameter("output", "would overwrite an input")
         data = source.read_bytes()
         image = decode_image(data, scale=scale, output_format=output_format)
         if image.alpha is not None:
@@ -105,10 +108,11 @@ def restore(
     except (NullscaleError, OSError) as err:
         stop(f"{source}: {err}", SOME_FAILED)
     height, width, _ = result.image.shape
+    share, encoded = percent(result.consistency.exact_share), "before JPEG's losses, "
     print(
         f"{source} → {output}  {width}×{height}  seed {result.seed}  "
-        f"{time.monotonic() - started_s:.1f} s  gives {result.consistency.exact_share:.2%} of what "
-        "is known back to within rounding"
+        f"{time.monotonic() - started_s:.1f} s  {encoded if output_format == 'jpeg' else ''}gives "
+        f"{share} of what is known back to within rounding"
     )
 
 

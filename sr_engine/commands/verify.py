@@ -1,5 +1,6 @@
 """The command `nullscale verify`: does a picture give another one back when it is scaled down?"""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -8,8 +9,11 @@ import typer
 from sr_engine.commands.terminal import SOME_FAILED, WRONG_CALL, stop
 from sr_engine.errors import InvalidImage
 from sr_engine.imaging.encoding import measure_consistency
-from sr_engine.imaging.image_io import SourceImage, decode_image
+from sr_engine.imaging.image_io import ImageLimits, SourceImage, decode_image
 from sr_engine.result import Consistency
+
+_RESULTS = ImageLimits(max_input_pixels=ImageLimits().max_output_pixels)
+"""As large as an upscale may be."""
 
 
 def verify(
@@ -20,7 +24,7 @@ def verify(
 
     Exit codes: 0 it gives every sample back, 1 it does not, 2 a file cannot be compared.
     """
-    source, result = _read(small), _read(large)
+    source, result = _read(small), _read(large, _RESULTS)
     (height, width), (result_height, result_width) = (
         picture.samples.shape[:2] for picture in (source, result)
     )
@@ -39,12 +43,18 @@ def describe(consistency: Consistency) -> str:
     """Put the round trip in words."""
     if consistency.exact:
         return "gives its input back exactly"
-    words = f"gives {consistency.exact_share:.2%} of its input back ({consistency.psnr_db:.1f} dB)"
+    share = percent(consistency.exact_share)
+    words = f"gives {share} of its input back ({consistency.psnr_db:.1f} dB)"
     return words if consistency.reachable else f"{words}: no picture in range does it exactly"
 
 
-def _read(path: Path) -> SourceImage:
+def percent(share: float) -> str:
+    """Put a share in words, rounded down: 100 % is all of it."""
+    return f"{math.floor(1e4 * share) / 1e4:.2%}"
+
+
+def _read(path: Path, limits: ImageLimits | None = None) -> SourceImage:
     try:
-        return decode_image(path.read_bytes())
+        return decode_image(path.read_bytes(), limits=limits)
     except (InvalidImage, OSError) as err:
         stop(f"{path}: {err}", WRONG_CALL)

@@ -242,7 +242,7 @@ def test_serve_takes_its_word_for_all_deployments(caplog: pytest.LogCaptureFixtu
     jobs = {"outstanding_work_s": [10.0], told_as(8)[0]: [0.0]}
     with caplog.at_level(logging.INFO, logger="ray.serve"):
         replicas = asked(
-            ByWork(recover_s=20),
+            ByWork(recover_s=20, start_s=25),
             context("Ingress", least=2, most=4, requests=100.0, told=told),
             context("Jobs", most=1, told=jobs),
             context("Upscaler", told={"start_s": [30.0, 20.0]}),
@@ -294,6 +294,13 @@ def test_out_of_zero_it_is_one_jump_too() -> None:
     assert asked(ByWork(), context("Ingress", most=4), silent)["Upscaler"] == 1
     idle = context("Upscaler", least=0, running=0, target=0)
     assert asked(ByWork(), context("Ingress", most=4), idle)["Upscaler"] == 0
+
+
+def test_a_start_takes_what_the_settings_say_at_the_least() -> None:
+    told, memory = replace(LOAD, outstanding_s=9.0, arriving=5.0, start_s=20.0), None
+    assert decide(SETTINGS, told, memory) == decide(SETTINGS, replace(told, start_s=None), memory)
+    longer = decide(SETTINGS, replace(told, start_s=90.0), memory)
+    assert longer.replicas > decide(SETTINGS, told, memory).replicas
 
 
 def test_the_last_start_is_remembered_at_zero() -> None:

@@ -58,12 +58,13 @@ async def test_who_sleeps_is_asked_of_serve_once_a_second() -> None:
     assert await cold.asleep() and asked[0] == 1
     clock.now_s += ASK_EVERY_S
     assert not await cold.asleep() and cold.wait_s == 0
-    cold.measured(12.0)
+    cold.measured(42.0)
     running[0] = 0
     clock.now_s += ASK_EVERY_S
-    assert await cold.asleep() and cold.wait_s == 12, "the last start, not the guess"
+    assert await cold.asleep() and cold.wait_s == 42, "the last start, longer than the guess"
     cold.measured(13.0)
     assert cold.wait_s == 0, "who answers runs"
+    assert cold.start_s == 30, "of its node's start a replica does not know"
 
 
 async def test_who_asks_meanwhile_gets_the_same_answer() -> None:
@@ -170,11 +171,11 @@ async def test_a_refusal_counts_the_start_in() -> None:
 @pytest.mark.parametrize("events", [False, True])
 async def test_a_reply_tells_that_one_is_awake_and_what_its_start_took(events: bool) -> None:
     dispatcher = Dispatcher(
-        FakeUpscaler(), 30, running=lambda: 0, retry_after_s=lambda: 5.0, cold_start_s=40.0
+        FakeUpscaler(), 30, running=lambda: 0, retry_after_s=lambda: 5.0, cold_start_s=1.0
     )
     await dispatcher.upscale(order(), "1", (lambda event: None) if events else None)
     assert dispatcher._come_again("overloaded", "").retry_after_s == 5
-    assert dispatcher.cold.start_s == 2, "as it has said, not the guess"
+    assert dispatcher.cold.start_s == 2, "as it has said, longer than the guess"
 
 
 async def test_the_gauge_of_the_wait_has_the_start_in_it_only_while_someone_waits() -> None:

@@ -173,6 +173,16 @@ def nodes(value: object) -> Iterator[dict[str, Any]]:
         yield from nodes(part)
 
 
+def test_pictures_travel_through_memory(spec: dict[str, Any]) -> None:
+    for group in groups(spec).values():
+        (shared,) = (v for v in group["template"]["spec"]["volumes"] if v["name"] == "memory")
+        room = int(shared["emptyDir"]["sizeLimit"].removesuffix("Gi")) * 2**30
+        # Without a number of its own Ray takes a share of the memory.
+        memory = int(container(group)["resources"]["limits"]["memory"].removesuffix("Gi")) * 2**30
+        store = group["rayStartParams"].get("object-store-memory", 0.3 * memory)
+        assert float(store) < room
+
+
 def test_the_image_has_what_is_pinned_and_runs_as_nobody(spec: dict[str, Any]) -> None:
     text = (FOLDER / "Dockerfile").read_text()
     steps = re.findall(r"^([A-Z]+) (.*(?:\\\n.*)*)", text, re.MULTILINE)
@@ -180,6 +190,8 @@ def test_the_image_has_what_is_pinned_and_runs_as_nobody(spec: dict[str, Any]) -
     assert copied >= {"pyproject.toml", "constraints.txt", "sr_engine", "deployments"}
     (install,) = (rest for step, rest in steps if step == "RUN" and "pip install" in rest)
     assert "--constraint constraints.txt" in install
+    (packages,) = (line.split() for line in text.splitlines() if "apt-get install" in line)
+    assert {"gcc", "libc6-dev", "procps", "wget"} <= set(packages), "Triton needs a C compiler"
     users = [rest for step, rest in steps if step == "USER"]
     security = groups(spec)["gpu"]["template"]["spec"]["securityContext"]
     assert users == [f"{security['runAsUser']}:{security['runAsGroup']}"]

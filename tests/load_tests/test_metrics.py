@@ -61,6 +61,7 @@ def test_clipped_samples_are_counted() -> None:
 def test_high_frequencies_are_what_a_smaller_picture_does_not_hold() -> None:
     flat = np.full((32, 32, 3), 77, np.uint8)
     assert metrics.high_frequency_deviation(flat, 4) == 0
+    assert metrics.high_frequency_ratio(PHOTO, flat, 4) is None
     board = np.tile(255 * np.eye(2, dtype=np.uint8), (16, 16))
     board = np.repeat(board[..., None], 3, axis=2)
     assert metrics.high_frequency_deviation(board, 4) == pytest.approx(0.5, abs=0.01)

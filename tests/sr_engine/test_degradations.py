@@ -13,6 +13,7 @@ from torch import Tensor
 from sr_engine.blur import Blurred
 from sr_engine.degradations import Chain, Degradation, Degraded, Grey
 from sr_engine.inpainting import Masked
+from sr_engine.nearby import round_nearby
 from sr_engine.operators import BicubicDownscale, LinearOperator
 
 HEIGHT, WIDTH = 13, 18
@@ -129,6 +130,20 @@ def test_a_degraded_picture_tells_what_was_measured(name: str) -> None:
     degradation = DEGRADATIONS[name]
     y = degradation.A(random(3, HEIGHT, WIDTH))
     torch.testing.assert_close(degradation.observe(degradation.fill(y)), y, atol=1e-10, rtol=0)
+
+
+def test_the_share_that_comes_back_is_of_what_is_known() -> None:
+    """A tenth is known, half of it wrong by more than rounding."""
+    known = torch.zeros(10, 20, dtype=torch.bool)
+    known[0] = True
+    operator = Degraded(BicubicDownscale((10, 20), 1), Masked(known))
+    x = torch.full((3, 10, 20), 128 / 255)
+    y = operator.A(x)
+    y[:, :, :10] += 0.1 * known[:, :10]
+    found = round_nearby(x, y, operator, pin=False)
+    assert found.exact_share == 0.5 and not found.exact
+    # Of 0.1 in half of what is known.
+    assert found.psnr_db == pytest.approx(10 * math.log10(2 / 0.1**2), abs=0.1)
 
 
 def test_lost_pixels_are_filled_from_around_them() -> None:

@@ -138,6 +138,19 @@ def test_masks_that_do_not_fit_are_refused(source: Path, model: str) -> None:
         assert code == 2 and complaint in said, said
 
 
+def test_no_input_is_overwritten(source: Path, mask: Path, model: str) -> None:
+    before = source.read_bytes(), mask.read_bytes()
+    for output in (source, mask):
+        code, said = call(source, "-o", output, "--mask", mask, "--model", model)
+        assert code == 2 and "would overwrite" in said, said
+    assert (source.read_bytes(), mask.read_bytes()) == before
+
+
+def test_what_jpeg_loses_is_not_vouched_for(source: Path, model: str) -> None:
+    code, said = call(source, "-o", source.with_name("out.jpg"), "--colourise", "--model", model)
+    assert code == 0 and "before JPEG's losses, gives" in said, said
+
+
 def test_other_files_are_refused(source: Path, model: str) -> None:
     code, said = call(source, "-o", source.with_name("out.gif"), "--colourise", "--model", model)
     assert code == 2 and "must end in .png" in said

@@ -55,6 +55,19 @@ def test_one_changed_pixel_is_found(small: Path, samples: np.ndarray) -> None:
     assert "of its input back (" in output and "100.00%" not in output
 
 
+def test_one_wrong_sample_of_many_is_not_all() -> None:
+    lost = Consistency(exact=False, exact_share=1 - 1e-6, reachable=True, psnr_db=109.0)
+    assert describe(lost) == "gives 99.99% of its input back (109.0 dB)"
+
+
+def test_results_are_taken_as_large_as_they_are_made(small: Path) -> None:
+    """An input of 1.1 megapixels, ×4."""
+    large = small.with_name("large.png")
+    Image.new("RGB", (4800, 3700)).save(large)
+    code, output = call(small, large)
+    assert code == 1 and "of its input back" in output
+
+
 @pytest.mark.parametrize("size", [(11, 40), (40, 16)])
 def test_a_smaller_picture_is_no_enlargement(small: Path, size: tuple[int, int]) -> None:
     code, output = call(small, saved(small.with_name("large.png"), np.zeros((*size, 3), np.uint8)))
