@@ -9,7 +9,7 @@ plainly and exactly. Prints a Markdown table; the last line printed is a JSON ob
     pictures      share of them that come back whole
     time_share    of the exact rounding in the time of the upscale
     moved         levels by which a sample differs from the plain rounding, mean over the samples
-    psnr_cost_db  PSNR against the truth, plain less exact
+    psnr_cost_db  PSNR against the truth, plain less exact: below 0 it is a gain
 """
 
 import argparse
