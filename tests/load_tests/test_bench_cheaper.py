@@ -5,14 +5,11 @@ from bench_cheaper import Differential, Half, measure
 from fakes import FakeModel
 from skimage import data
 
-from sr_engine.model_info import ModelInfo
 from sr_engine.work import Variant
 
 
 class Noted(FakeModel):
     """Notes which network is asked for what, and how wide."""
-
-    info: ModelInfo
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +27,7 @@ class Noted(FakeModel):
 def test_the_differential_encodes_alone_with_the_cheap_network() -> None:
     model = Noted()
     way = Differential(model)
-    assert way.encode(way.decode(torch.zeros(1, 3, 8, 8), Variant.DRAFT), Variant.DRAFT).any()
+    way.encode(way.decode(torch.zeros(1, 3, 8, 8), Variant.DRAFT), Variant.DRAFT)
     assert model.asked == [("decode", Variant.BASE, 8), ("encode", Variant.DRAFT, 16)]
 
 
