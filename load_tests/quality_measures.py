@@ -9,6 +9,9 @@ from quality_pictures import shrink
 
 Measures = Mapping[str, float | None]
 
+MOST_DB = 100.0
+"""PSNR of a picture that is the truth, such as a flat one: the mean of several has to be a number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -40,7 +43,7 @@ def compare(image: np.ndarray, truth: np.ndarray, scale: int) -> dict[str, float
     back, small = shrink(image, scale), shrink(truth, scale)
     own, wanted = metrics.saturation(image), metrics.saturation(truth)
     return {
-        "psnr_y": metrics.psnr_y(image, truth, scale),
+        "psnr_y": min(metrics.psnr_y(image, truth, scale), MOST_DB),
         "ssim_y": metrics.ssim_y(image, truth, scale),
         "ms_ssim_y": metrics.ms_ssim_y(image, truth),
         "vif_y": metrics.vif_y(image, truth),

@@ -12,7 +12,7 @@ import metrics
 import numpy as np
 import torch
 from PIL import Image
-from quality_measures import compare
+from quality_measures import MOST_DB, compare
 from quality_methods import BALANCED, Method
 from quality_pictures import Truth, enlarge, shrink
 
@@ -100,7 +100,7 @@ class Bench:
             found["sigma_y"] = float(method.params["sigma_y"])
         if singles:
             found["best_single_psnr_y"] = max(
-                metrics.psnr_y(single, truth.pixels, scale) for single in singles
+                min(metrics.psnr_y(single, truth.pixels, scale), MOST_DB) for single in singles
             )
         return found, image
 
