@@ -10,7 +10,7 @@ from quality_pictures import shrink
 Measures = Mapping[str, float | None]
 
 MOST_DB = 100.0
-"""PSNR of a picture that is the truth, such as a flat one: the mean of several has to be a number."""
+"""PSNR of a picture that is the truth, such as a flat one: means have to be numbers."""
 
 
 @dataclass(frozen=True, slots=True)
