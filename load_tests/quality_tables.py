@@ -1,11 +1,12 @@
 """Tables of the page on quality, from the rows that are kept."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from pages import fixed, signed
-from quality_measures import COLUMNS
+from quality_measures import COLUMNS, Column
 from tables import markdown
 
 CROSS_HEADS = {
@@ -185,4 +186,11 @@ def _columns(rows: Sequence[Row], leave_out: Iterable[str]) -> list[Any]:
 
 
 def _means(row: Row, columns: Iterable[Any]) -> list[str]:
-    return [fixed(row["means"].get(column.key), column.digits) for column in columns]
+    return [_shown(row["means"].get(column.key), column) for column in columns]
+
+
+def _shown(value: float | None, column: Column) -> str:
+    if value is not None and column.key == "exact_share":
+        # 1 is for all of it.
+        value = math.floor(value * 10**column.digits) / 10**column.digits
+    return fixed(value, column.digits)

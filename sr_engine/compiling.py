@@ -34,6 +34,8 @@ def compile_networks(model: SRModel, *, backend: Backend = "inductor") -> bool:
     From then on nothing is compiled in this process: what no graph fits runs eagerly. Where the
     compiler fails, everything does.
     """
+    # Of a model before, which would have this one run eagerly.
+    torch.compiler.set_stance("default")
     try:
         # Sides that happen to be equal here need not be in a request.
         with (

@@ -37,7 +37,7 @@ def test_the_bundled_weights_stay_small_and_safe() -> None:
 
 def test_every_module_has_its_line_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
-    modules = [*(ROOT / "sr_engine").glob("*.py"), *(ROOT / "deployments").glob("*.py")]
+    modules = [*(ROOT / "sr_engine").rglob("*.py"), *(ROOT / "deployments").glob("*.py")]
     for module in modules:
         if module.name != "__init__.py":
             assert f"`{module.relative_to(ROOT)}`" in readme, module.name

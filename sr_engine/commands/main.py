@@ -10,6 +10,9 @@ from sr_engine.commands.restore import restore
 from sr_engine.commands.terminal import load
 from sr_engine.commands.upscale import upscale
 from sr_engine.commands.verify import verify
+from sr_engine.imaging.image_io import MAX_SIDE_PX, ImageLimits
+from sr_engine.operators import MIN_SCALE
+from sr_engine.request import MAX_SCALE
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(upscale)
@@ -38,7 +41,12 @@ def info(
     print(f"weights          {details.memory_bytes / 2**20:.0f} MiB")
     print(f"native size      {details.native_px} px, in multiples of {details.multiple_px} px")
     print(f"prompts          {'yes' if details.prompts else 'no'}")
-    print("scale            1, or 1.1 to 16")
+    print(f"scale            1, or {MIN_SCALE:g} to {MAX_SCALE:g}")
+    limits = ImageLimits()
+    for way, pixels in (("in", limits.max_input_pixels), ("out", limits.max_output_pixels)):
+        print(f"most pixels {way:<5}{pixels:,}")
+    sides = ", ".join(f"{side} px ({kind})" for kind, side in MAX_SIDE_PX.items())
+    print(f"longest side     {sides}")
     for name in ("num_inference_steps", "projection", "guidance_strength", "eta", "strength"):
         print(f"{name:<17}{getattr(loaded.defaults, name)}")
 

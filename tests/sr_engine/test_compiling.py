@@ -1,6 +1,7 @@
 """Graphs are made before the first request, and none after."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import get_args
@@ -114,3 +115,19 @@ def test_the_float32_networks_of_a_compiled_model_are_eager(drafting_checkpoint:
         model.velocity(x, torch.ones(1), prompt, v) for v in (Variant.BASE, Variant.FLOAT32)
     )
     torch.testing.assert_close(base, exact)
+
+
+def test_a_second_model_of_a_process_is_compiled_too(drafting_checkpoint: Path) -> None:
+    for _ in range(2):
+        graphs: list[torch.fx.GraphModule] = []
+
+        def kept(
+            graph: torch.fx.GraphModule,
+            inputs: list[torch.Tensor],
+            graphs: list[torch.fx.GraphModule] = graphs,
+        ) -> Callable[..., object]:
+            graphs.append(graph)
+            return graph.forward
+
+        assert compile_networks(load(drafting_checkpoint), backend=kept)
+        assert graphs

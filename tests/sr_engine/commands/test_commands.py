@@ -97,7 +97,7 @@ def test_a_missing_model_ends_with_3_and_one_line(tmp_path: Path) -> None:
 def test_info_prints_model_device_and_defaults(model: str) -> None:
     code, output = call("info", "--model", model, "--device", "cpu")
     assert code == 0
-    for word in ("cpu (float32)", "native size      64 px", "num_inference_steps", "projection"):
+    for word in ("cpu (float32)", "native size      64 px", "num_inference_steps", "16,777,216"):
         assert word in output
 
 
