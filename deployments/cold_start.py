@@ -14,7 +14,7 @@ class ColdStart:
     """What a picture waits for at zero replicas.
 
     Args:
-        guess_s: seconds of a start at the least, its node's included, of which a replica does not
+        least_s: seconds of a start at the least, its node's included, of which a replica does not
             know when it tells how long its own took; None where at least one replica always runs,
             and nobody has to wait for the first.
         running: asks how many run; may block.
@@ -22,11 +22,11 @@ class ColdStart:
 
     def __init__(
         self,
-        guess_s: float | None,
+        least_s: float | None,
         running: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._guess_s = guess_s
+        self._least_s = least_s
         self._running = running
         self._clock = clock
         self._measured_s = 0.0
@@ -37,14 +37,14 @@ class ColdStart:
     @property
     def allowed(self) -> bool:
         """Zero replicas are no fault."""
-        return self._guess_s is not None
+        return self._least_s is not None
 
     @property
     def start_s(self) -> float:
         """Seconds that a replica takes to start; 0 where nobody waits for the first."""
-        if self._guess_s is None:
+        if self._least_s is None:
             return 0.0
-        return max(self._guess_s, self._measured_s)
+        return max(self._least_s, self._measured_s)
 
     @property
     def wait_s(self) -> float:

@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import metrics
 import numpy as np
@@ -25,7 +26,6 @@ from torch import Tensor
 
 from sr_engine.engine import SREngine
 from sr_engine.loading import load_model
-from sr_engine.prompts import PromptEmbeddings
 from sr_engine.request import Value
 from sr_engine.runner import Model
 from sr_engine.work import Variant
@@ -38,35 +38,14 @@ class Differential:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self.info = model.info
-        self.defaults = model.defaults
-        self.empty_prompt = model.empty_prompt
 
-    def velocity(
-        self,
-        latents: Tensor,
-        sigmas: Tensor,
-        prompts: Sequence[PromptEmbeddings],
-        variant: Variant = Variant.BASE,
-    ) -> Tensor:
-        """Return the model's."""
-        return self._model.velocity(latents, sigmas, prompts, variant)
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the model's."""
+        return getattr(self._model, name)
 
     def decode(self, latents: Tensor, variant: Variant = Variant.BASE) -> Tensor:
         """Return the whole network's."""
-        return self._model.decode(latents, _whole(variant))
-
-    def encode(self, pixels: Tensor, variant: Variant = Variant.BASE) -> Tensor:
-        """Return the model's."""
-        return self._model.encode(pixels, variant)
-
-    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Return the model's."""
-        return self._model.encode_prompt(prompt)
-
-    def release_float32(self) -> None:
-        """Do so."""
-        self._model.release_float32()
+        return self._model.decode(latents, Variant.BASE if variant is Variant.DRAFT else variant)
 
 
 class Half(Differential):
@@ -93,10 +72,6 @@ WAYS: Mapping[str, tuple[type[Differential] | None, Mapping[str, Value]]] = {
     "differential": (Differential, {"projection": "residual"}),
     "half, `residual`": (Half, {"projection": "residual"}),
 }
-
-
-def _whole(variant: Variant) -> Variant:
-    return Variant.BASE if variant is Variant.DRAFT else variant
 
 
 def _resized(x: Tensor, by: float) -> Tensor:

@@ -112,4 +112,8 @@ def _most(shares: Mapping[str, float | None]) -> list[Any] | None:
 
 
 def _short(means: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {key: None if value is None else round(value, 5) for key, value in means.items()}
+    short = {key: None if value is None else round(value, 5) for key, value in means.items()}
+    if short.get("exact_share") == 1 > means["exact_share"]:
+        # 1 is for all of it.
+        short["exact_share"] = 1 - 1e-5
+    return short
