@@ -178,7 +178,7 @@ def whole(report: Report, bench: Bench, ours: Model, effort: Effort, folder: Pat
             model=bench.name,
             how=how,
         )
-    short = said_by(SHORT, folder, *ROOM_FOR_ROWS, *effort.place())
+    short = said_by(SHORT, folder, *ROOM_FOR_ROWS, *effort.place(), left_s=report.left_s())
     for _ in ROOM_FOR_ROWS:
         report.measure("short", lambda: next(short, NOTHING_SAID), model=bench.name)
 
@@ -188,7 +188,8 @@ def fewer_bits(report: Report, effort: Effort, scratch: Path) -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     for bench in effort.benches:
-        said = said_by(QUANTIZED, scratch / bench.name, *effort.place())
+        given = (scratch / bench.name, *effort.place())
+        said = said_by(QUANTIZED, *given, left_s=report.left_s())
         for _ in QUANTIZATIONS:
             report.measure(
                 "quantized", lambda said=said: next(said, NOTHING_SAID), model=bench.name

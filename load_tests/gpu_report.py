@@ -23,6 +23,10 @@ class Report:
         self._always = always
         self.lines: list[dict[str, Any]] = []
 
+    def left_s(self) -> float:
+        """Return the seconds until the time is up."""
+        return max(0.0, self._until_s - time.monotonic())
+
     def measure(self, name: str, call: Callable[[], Figures], **what: Any) -> Figures:
         """Take one measurement; return its figures, none if there are none.
 

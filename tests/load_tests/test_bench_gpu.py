@@ -113,9 +113,20 @@ def test_without_a_gpu_it_says_so_and_keeps_nothing() -> None:
 def test_what_a_script_leaves_unsaid_is_an_error(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("print('{\"one\": 1}'); raise SystemExit('no more')")
-    said = said_by(str(script))
+    said = said_by(str(script), left_s=60)
     assert next(said) == {"one": 1}
     with pytest.raises(RuntimeError, match="no more"):
+        next(said)
+
+
+def test_a_process_ends_when_the_time_is_up(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import time; print('{\"one\": 1}', flush=True); time.sleep(60)")
+    report = Report(3)
+    said = said_by(str(script), left_s=report.left_s())
+    assert next(said) == {"one": 1}
+    assert report.left_s() == pytest.approx(0, abs=1)
+    with pytest.raises(RuntimeError, match="still running after 3 s"):
         next(said)
 
 

@@ -99,10 +99,14 @@ def test_a_whole_autoencoder(
 
 @pytest.mark.parametrize("quant_conv", [True, False])
 @pytest.mark.parametrize("way", ["decode", "encode"])
-def test_in_bfloat16_no_farther_from_float32_than_diffusers(way: str, quant_conv: bool) -> None:
+@pytest.mark.parametrize("sides", [(7, 11), (13, 10), (12, 16)])
+def test_in_bfloat16_no_farther_from_float32_than_diffusers(
+    sides: tuple[int, int], way: str, quant_conv: bool
+) -> None:
     exact = small_vae(quant_conv, attention=True)
     half = small_vae(quant_conv, attention=True).bfloat16()
-    given = noise(4, LATENT_CHANNELS, 12, 10) if way == "decode" else noise(4, 3, 48, 40)
+    pixels = 4 * sides[0] + 3, 4 * sides[1] + 2
+    given = noise(8, LATENT_CHANNELS, *sides) if way == "decode" else noise(8, 3, *pixels)
     call = decoded if way == "decode" else encoded
     expected = call(exact, given)
     scale = expected.std()
