@@ -130,7 +130,7 @@ def at_time(table: Mapping[str, Any], seconds: float) -> dict[str, list[str]]:
 
 def cross(table: Mapping[str, Any]) -> str:
     """Return every combination; a single step knows no projection and no η."""
-    columns = _columns(table["rows"], leave_out=LEFT_OUT)
+    columns = _columns(table["rows"], leave_out=("ms_ssim_y", "consistency_db"))
     rows = []
     for row in table["rows"]:
         cells = [str(row["params"].get(key, "")) for key in CROSS_HEADS]
