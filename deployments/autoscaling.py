@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from deployments.sizing import Load, Memory, Settings, decide, longest_start_s
-from deployments.workload import WINDOWS_S, Rate, beyond_chance, told_as
+from deployments.workload import WINDOWS_S, Rate, present_rate, told_as
 
 UPSCALER = "Upscaler"
 
@@ -56,7 +56,7 @@ class ByWork:
         *,
         target_wait_s: float = 10.0,
         recover_s: float = 20.0,
-        utilisation: float = 0.85,
+        utilisation: float = 0.8,
         shrink_delay_s: float = 65.0,
         sleep_delay_s: float = 900.0,
         start_s: float = 60.0,
@@ -114,8 +114,8 @@ def load_of(upscaler: Context, contexts: Iterable[Context]) -> Load:
     return Load(
         now_s=upscaler.current_time,
         outstanding_s=_sum(told, "outstanding_work_s"),
-        arriving=beyond_chance(
-            Rate(*[_sum(told, name) for name in told_as(window_s)]) for window_s in WINDOWS_S
+        arriving=present_rate(
+            [Rate(*[_sum(told, name) for name in told_as(window_s)]) for window_s in WINDOWS_S]
         ),
         waiting=upscaler.total_num_requests > 0,
         running=upscaler.current_num_replicas,

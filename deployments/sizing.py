@@ -107,7 +107,7 @@ def decide(settings: Settings, load: Load, memory: Memory | None) -> Decision:
     keep_up = load.arriving / settings.utilisation
     catch_up = _catch_up(settings, load, memory)
     wakes = load.waiting and not load.running
-    works = wakes or load.outstanding_s > 0 or load.arriving > 0
+    works = wakes or load.outstanding_s > 0
     floor = max(load.least, int(works))
     need = max(_whole(max(keep_up, catch_up)), floor)
 

@@ -3,12 +3,14 @@
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-WINDOWS_S = (3, 8, 25, 80)
-SURELY = 1.5
-"""Standard deviations by which a rate must stand out, so that one large picture is no trend."""
+WINDOWS_S = (3, 10, 40, 160)
+SURELY = 3.0
+"""Standard deviations by which a shorter window's rate must be off for the load to have changed."""
+FEWEST = 4
+"""Pictures alike, at the least, that are a rate: one large picture alone is none."""
 MEMORY_REQUESTS = 30
 
 
@@ -31,13 +33,29 @@ class Rate:
     variance: float
 
 
-def beyond_chance(rates: Iterable[Rate]) -> float:
-    """Return the rate at which work surely arrives; ``rates`` has one of each window.
+def present_rate(rates: Sequence[Rate]) -> float:
+    """Return the rate at which work arrives; ``rates`` has one of each of `WINDOWS_S`.
 
-    Of each window it is the mean less `SURELY` standard deviations; the largest counts. So a burst
-    of many small pictures shows within seconds, and one large picture alone is no rate at all.
+    That of the longest window in which it has not changed: none of the shorter ones is off by more
+    than chance, by its own variance or by what it would have at the longer one's rate, whichever is
+    larger. So a burst of many small pictures shows within seconds, and a run of large ones is a
+    matter of chance. After Bifet & Gavaldà 2007, "Learning from Time-Changing Data with Adaptive
+    Windowing", with four windows instead of all.
     """
-    return max([0.0, *(rate.mean - SURELY * math.sqrt(rate.variance) for rate in rates)])
+    rate = next(rates[n] for n in reversed(range(len(rates))) if _unchanged(rates[: n + 1]))
+    # (Σw)² ≥ n Σw²: Kish's effective number of pictures is n at the least.
+    return rate.mean if rate.mean**2 >= FEWEST * rate.variance else 0.0
+
+
+def _unchanged(rates: Sequence[Rate]) -> bool:
+    """Whether the rates of all windows agree with the last one's."""
+    *shorter, longest = rates
+    for window_s, rate in zip(WINDOWS_S, shorter, strict=False):
+        expected = longest.variance * WINDOWS_S[len(shorter)] / window_s
+        by_chance = SURELY * math.sqrt(max(rate.variance, expected))
+        if abs(rate.mean - longest.mean) > by_chance:
+            return False
+    return True
 
 
 def told_as(window_s: int) -> tuple[str, str]:
@@ -51,6 +69,7 @@ class Arrivals:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._since_s = clock()
         self._seconds: deque[tuple[int, float, float]] = deque()
 
     def add(self, work: float) -> None:
@@ -74,8 +93,8 @@ class Arrivals:
                 second -= 1
                 total += self._seconds[second][1]
                 squares += self._seconds[second][2]
-            # The present second is not over.
-            passed_s = window_s - 1 + now_s % 1
+            # The present second is not over, and before the first nobody counted.
+            passed_s = min(window_s - 1 + now_s % 1, max(1.0, now_s - self._since_s))
             rates.append(Rate(total / passed_s, squares / passed_s**2))
         return rates
 

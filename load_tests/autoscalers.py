@@ -12,7 +12,7 @@ from ray.serve._private.common import DeploymentID
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from deployments.sizing import Load, Memory, Settings, decide
-from deployments.workload import Arrivals, beyond_chance
+from deployments.workload import Arrivals, present_rate
 from sr_engine.simulation.traffic import Arrival, FleetState
 
 UPSCALER = DeploymentID("Upscaler", "nullscale")
@@ -45,7 +45,7 @@ class ByWork:
         load = Load(
             now_s=state.now_s,
             outstanding_s=state.outstanding_s,
-            arriving=beyond_chance(self._arrivals.rates()),
+            arriving=present_rate(self._arrivals.rates()),
             waiting=state.queued + state.ongoing > 0,
             running=state.running,
             target=state.running + state.starting,

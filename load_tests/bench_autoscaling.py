@@ -13,6 +13,8 @@ back_s          from the burst's begin until the predicted wait is first back un
 over_s          with the predicted wait over it: outstanding work over running replicas
 replica_h       of starting, running and draining replicas
 turns           changes of direction in the number wanted
+again           replicas asked for when the wait was back and the load still the same: of a policy
+                that does not oscillate, none
 most            replicas wanted
 """
 
@@ -21,7 +23,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice, product
+from itertools import islice, pairwise, product
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,7 @@ class Figures:
     over_s: float
     replica_h: float
     turns: float
+    again: float | None
     most: float
     p95_s: float
 
@@ -85,17 +88,19 @@ def figures(trace: Trace, report: Report) -> Figures:
     moves = np.sign(np.diff(wanted))
     moves = moves[moves != 0]
     over = [(s.now_s, wait_s > OURS.target_wait_s) for s, wait_s in _waits(report)]
-    back_s = None
+    back_s = again = None
     if trace.changes_s:
         late = [now_s for now_s, is_over in over if is_over and now_s >= trace.changes_s]
-        again = (now_s for now_s, is_over in over if late and now_s > late[0] and not is_over)
-        back_s = next(again, trace.changes_s) - trace.changes_s
+        under = (now_s for now_s, is_over in over if late and now_s > late[0] and not is_over)
+        back_s = next(under, trace.changes_s) - trace.changes_s
+        again = _grown(report, trace.changes_s + back_s, trace.changes_s + trace.stays_s)
     return Figures(
         trace=trace.name,
         back_s=back_s,
         over_s=float(sum(is_over for _, is_over in over)),
         replica_h=report.replica_s / 3600,
         turns=int((moves[1:] != moves[:-1]).sum()),
+        again=again,
         most=max(wanted),
         p95_s=float(np.percentile([o.response_s for o in report.outcomes], 95)),
     )
@@ -162,16 +167,17 @@ def plot(path: Path, policies: dict[str, Settings | dict[str, float]], seed: int
 def table(results: dict[str, list[Figures]]) -> str:
     """Return a Markdown table."""
     rows = [
-        "| trace | policy | back, s | over target, s | replica-hours | turns | most | p95, s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| trace | policy | back, s | over target, s | replica-hours | turns | again | most |"
+        " p95, s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for number in range(len(TRACES)):
         for name, every in results.items():
             f = every[number]
-            back = "" if f.back_s is None else f"{f.back_s:.0f}"
+            back, again = (_whole(number) for number in (f.back_s, f.again))
             rows.append(
                 f"| {f.trace} | {name} | {back} | {f.over_s:.0f} | {f.replica_h:.2f} |"
-                f" {f.turns:.0f} | {f.most:.0f} | {f.p95_s:.1f} |"
+                f" {f.turns:.0f} | {again} | {f.most:.0f} | {f.p95_s:.1f} |"
             )
     return "\n".join(rows)
 
@@ -199,6 +205,11 @@ def main() -> None:
             "same_cost": same.back_s,
             "any_cost": any_cost.back_s,
         },
+        "asked_for_again": {
+            "ours": ours.again,
+            "same_cost": same.again,
+            "any_cost": any_cost.again,
+        },
         "times_shorter": round((same.back_s or 0) / (ours.back_s or 1), 2),
         "replica_hours_ratio": round(ours.replica_h / same.replica_h, 2),
         "settings": {k: v if isinstance(v, dict) else asdict(v) for k, v in settings.items()},
@@ -207,6 +218,16 @@ def main() -> None:
     if args.json:
         args.json.write_text(json.dumps(summary, indent=1))
     print(json.dumps(summary))
+
+
+def _whole(number: float | None) -> str:
+    return "" if number is None else f"{number:.0f}"
+
+
+def _grown(report: Report, since_s: float, until_s: float) -> int:
+    """Return how many replicas were added to those wanted."""
+    wanted = [d.wanted for d in report.decisions if since_s <= d.state.now_s < until_s]
+    return sum(max(0, after - before) for before, after in pairwise(wanted))
 
 
 def _waits(report: Report) -> list[tuple[Any, float]]:

@@ -25,6 +25,7 @@ class Trace:
 
     Attributes:
         changes_s: when the load jumps, for who measures what follows.
+        stays_s: and for how long it is what it is then.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Trace:
     busy: Callable[[float], float]
     until_s: float
     changes_s: float = 0.0
+    stays_s: float = 0.0
 
 
 def steady(device: Device, seed: int) -> Trace:
@@ -45,7 +47,8 @@ def burst(device: Device, seed: int, most: float = 12.0) -> Trace:
     def busy(now_s: float) -> float:
         return most if 300 <= now_s < 900 else most / 20
 
-    return replace(_trace("burst 1 → 20×", device, seed, busy, 1800.0), changes_s=300.0)
+    trace = _trace("burst 1 → 20×", device, seed, busy, 1800.0)
+    return replace(trace, changes_s=300.0, stays_s=600.0)
 
 
 def day(device: Device, seed: int) -> Trace:

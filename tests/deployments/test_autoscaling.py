@@ -20,7 +20,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from deployments.autoscaling import ByWork, load_of
 from deployments.sizing import Decision, Load, Memory, Settings, decide
-from deployments.workload import SURELY, WINDOWS_S, Workload, told_as
+from deployments.workload import WINDOWS_S, Rate, Workload, present_rate, told_as
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(
@@ -230,6 +230,11 @@ def context(
     )
 
 
+def arriving(*each: float) -> dict[str, list[float]]:
+    """So many engine seconds a second at each process, for as long as anyone knows."""
+    return {told_as(window_s)[0]: list(each) for window_s in WINDOWS_S}
+
+
 def asked(policy: ByWork, *contexts: AutoscalingContext) -> dict[str, Any]:
     """What Serve decides with the policy, by deployment."""
     wrapped = _apply_app_level_autoscaling_config(policy)
@@ -238,8 +243,8 @@ def asked(policy: ByWork, *contexts: AutoscalingContext) -> dict[str, Any]:
 
 
 def test_serve_takes_its_word_for_all_deployments(caplog: pytest.LogCaptureFixture) -> None:
-    told = {"outstanding_work_s": [40.0, 50.0], told_as(8)[0]: [5.0, 7.0]}
-    jobs = {"outstanding_work_s": [10.0], told_as(8)[0]: [0.0]}
+    told = {"outstanding_work_s": [40.0, 50.0], **arriving(5.0, 7.0)}
+    jobs = {"outstanding_work_s": [10.0], **arriving(0.0)}
     with caplog.at_level(logging.INFO, logger="ray.serve"):
         replicas = asked(
             ByWork(recover_s=20, start_s=25),
@@ -273,18 +278,17 @@ def test_several_ingresses_tell_what_one_would(
     now_s[0] = 1000.5
     told = [load.arriving() for load in loads]
     ingress = context("Ingress", told={name: [each[name] for each in told] for name in told[0]})
-    # The rule itself: of each window the sum less what may be chance, over the time passed.
-    expected = 0.0
+    rates = []
     for window_s in WINDOWS_S:
         seconds = [0.5 * work for at_s, work, _ in pictures if int(at_s) > 1000 - window_s]
-        surely_s = sum(seconds) - SURELY * math.sqrt(sum(each**2 for each in seconds))
-        expected = max(expected, surely_s / (window_s - 0.5))
+        passed_s = window_s - 0.5
+        rates.append(Rate(sum(seconds) / passed_s, sum(each**2 for each in seconds) / passed_s**2))
     found = load_of(context("Upscaler"), [ingress]).arriving
-    assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert found == pytest.approx(present_rate(rates), rel=1e-9, abs=1e-9)
 
 
 def test_out_of_zero_it_is_one_jump_too() -> None:
-    told = {"outstanding_work_s": [300.0], told_as(8)[0]: [0.0]}
+    told = {"outstanding_work_s": [300.0], **arriving(0.0)}
     upscaler = context("Upscaler", least=0, running=0, target=0, requests=16.0)
     assert asked(ByWork(recover_s=20), context("Ingress", most=4, told=told), upscaler) == {
         "Ingress": 0,
@@ -305,7 +309,7 @@ def test_a_start_takes_what_the_settings_say_at_the_least() -> None:
 
 def test_the_last_start_is_remembered_at_zero() -> None:
     policy = ByWork(start_s=60, recover_s=20)
-    told = {"outstanding_work_s": [0.0], told_as(8)[0]: [1.0]}
+    told = {"outstanding_work_s": [0.0], **arriving(1.0)}
     ingress = context("Ingress", most=4, told=told)
     asked(policy, ingress, context("Upscaler", least=0, told={"start_s": [600.0]}))
     asleep = context("Upscaler", least=0, running=0, target=0, now_s=1001.0)

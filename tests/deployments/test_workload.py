@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from deployments.workload import WINDOWS_S, Arrivals, Workload, beyond_chance, work_units
+from deployments.workload import WINDOWS_S, Arrivals, Workload, present_rate, work_units
 
 
 class Clock:
@@ -29,19 +29,49 @@ def test_a_steady_rate_is_found_and_hardly_overstated(rate: float) -> None:
         clock.now_s += rng.expovariate(20.0)
         arrivals.add(rate / 20)
         if clock.now_s > next_s + 100:
-            found.append(beyond_chance(arrivals.rates()))
+            found.append(present_rate(arrivals.rates()))
             next_s += 1
     assert sum(found) / len(found) == pytest.approx(rate, rel=0.1)
     assert max(found) < 1.5 * rate
 
 
-def test_a_burst_shows_within_three_seconds() -> None:
+@pytest.mark.parametrize("before_s", [0, 300])
+def test_a_burst_shows_within_three_seconds(before_s: int) -> None:
     clock = Clock()
     arrivals = Arrivals(clock)
-    for _ in range(300):
-        clock.now_s += 0.01
-        arrivals.add(0.2)
-    assert beyond_chance(arrivals.rates()) > 0.75 * 20
+    come(arrivals, clock, a_second=1, seconds=before_s)
+    come(arrivals, clock, a_second=100, seconds=3)
+    assert present_rate(arrivals.rates()) > 0.75 * 100
+
+
+def test_so_does_its_end() -> None:
+    clock = Clock()
+    arrivals = Arrivals(clock)
+    come(arrivals, clock, a_second=10, seconds=300)
+    clock.now_s += 3
+    assert present_rate(arrivals.rates()) == 0
+
+
+def test_three_large_pictures_at_once_are_no_burst() -> None:
+    clock = Clock()
+    arrivals = Arrivals(clock)
+    for second in range(600):
+        come(arrivals, clock, a_second=10, seconds=1)
+        if second % 50 == 49:
+            arrivals.add(20.0)
+    before = present_rate(arrivals.rates())
+    for _ in range(3):
+        arrivals.add(20.0)
+    assert present_rate(arrivals.rates()) < 1.05 * before
+
+
+def test_who_has_just_begun_to_count_finds_the_rate_too() -> None:
+    clock = Clock()
+    arrivals = Arrivals(clock)
+    for second in range(1, 100):
+        come(arrivals, clock, a_second=10, seconds=1)
+        if second > 10:
+            assert present_rate(arrivals.rates()) == pytest.approx(10, rel=0.15)
 
 
 def test_one_large_picture_is_no_rate() -> None:
@@ -49,7 +79,7 @@ def test_one_large_picture_is_no_rate() -> None:
     arrivals = Arrivals(clock)
     arrivals.add(1000.0)
     for _ in range(200):
-        assert beyond_chance(arrivals.rates()) == 0
+        assert present_rate(arrivals.rates()) == pytest.approx(0, abs=1e-9)
         clock.now_s += 1
 
 
@@ -59,7 +89,7 @@ def test_what_is_old_is_forgotten() -> None:
     for _ in range(1000):
         arrivals.add(1.0)
     clock.now_s += WINDOWS_S[-1] + 1
-    assert beyond_chance(arrivals.rates()) == 0.0
+    assert present_rate(arrivals.rates()) == 0.0
 
 
 def test_the_cost_of_a_unit_follows_what_pictures_cost() -> None:
@@ -84,3 +114,10 @@ def test_large_pictures_weigh_more() -> None:
     load.learn(100.0, 100.0)
     load.learn(1.0, 3.0)
     assert load.unit_s == pytest.approx(1.02, rel=0.01)
+
+
+def come(arrivals: Arrivals, clock: Clock, a_second: int, seconds: int) -> None:
+    """Let one unit of work come so often, evenly."""
+    for _ in range(a_second * seconds):
+        clock.now_s += 1 / a_second
+        arrivals.add(1.0)
