@@ -1,6 +1,6 @@
 """Replicas by work against Serve's own policy, tuned, on a simulated fleet of GPUs.
 
-    python load_tests/bench_autoscaling.py --json figures.json --plot docs/images/autoscaling.png
+    python load_tests/bench_autoscaling.py --save --plot docs/images/autoscaling.png
 
 Every trace is drawn anew for the comparison: Serve's policy is tuned on other draws of the burst
 and of the steady load than those it is judged by. Two of its settings are compared: of those that
@@ -28,6 +28,7 @@ from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
 
+import measurements
 import numpy as np
 import simulation as sim
 from autoscalers import Bounds, ByWork, ServesOwn
@@ -186,8 +187,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
+    measurements.add_option(parser)
     args = parser.parse_args()
     with Pool(args.processes) as pool:
         settings: dict[str, Settings | dict[str, float]] = {"ours": OURS, **tuned(pool)}
@@ -215,8 +216,8 @@ def main() -> None:
         "settings": {k: v if isinstance(v, dict) else asdict(v) for k, v in settings.items()},
         "figures": {name: [asdict(f) for f in every] for name, every in results.items()},
     }
-    if args.json:
-        args.json.write_text(json.dumps(summary, indent=1))
+    if args.save:
+        measurements.save("bench_autoscaling", summary)
     print(json.dumps(summary))
 
 

@@ -21,6 +21,7 @@ import sys
 import time
 from typing import Any
 
+import measurements
 import numpy as np
 from arrivals import Piece, poisson
 from cluster import running
@@ -73,8 +74,11 @@ def main() -> None:
     parser.add_argument("--policy", choices=["ours", "serve"], default="ours")
     parser.add_argument("--most", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=60, help="of the burst")
+    measurements.add_option(parser)
     args = parser.parse_args()
     figures = measure(args.policy, args.most, args.seconds)
+    if args.save:
+        measurements.save(f"bench_autoscaling_cluster_{args.policy}", figures)
     print(json.dumps(figures), flush=True)
     sys.exit(1 if figures["lost"] else 0)
 
