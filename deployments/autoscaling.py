@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from deployments.sizing import Load, Memory, Settings, decide, longest_start_s
-from deployments.workload import WINDOWS_S, Rate, present_rate, told_as
+from deployments.workload import COUNTED_S, WINDOWS_S, Window, present_rate, seconds_of, told_as
 
 UPSCALER = "Upscaler"
 
@@ -56,7 +56,7 @@ class ByWork:
         *,
         target_wait_s: float = 10.0,
         recover_s: float = 20.0,
-        utilisation: float = 0.8,
+        utilisation: float = 0.75,
         shrink_delay_s: float = 65.0,
         sleep_delay_s: float = 900.0,
         start_s: float = 60.0,
@@ -111,12 +111,17 @@ class ByWork:
 def load_of(upscaler: Context, contexts: Iterable[Context]) -> Load:
     """Sum up what the replicas of all deployments have last told (`record_autoscaling_stats`)."""
     told = list(contexts)
+    # Who began later has counted less, and may have taken over from one that is gone.
+    counted_s = max((value for each in told for value in _last(each, COUNTED_S)), default=0.0)
+    windows = [
+        Window(seconds_of(window_s, counted_s), *[_sum(told, name) for name in told_as(window_s)])
+        for window_s in WINDOWS_S
+    ]
     return Load(
         now_s=upscaler.current_time,
         outstanding_s=_sum(told, "outstanding_work_s"),
-        arriving=present_rate(
-            [Rate(*[_sum(told, name) for name in told_as(window_s)]) for window_s in WINDOWS_S]
-        ),
+        arriving=present_rate(windows),
+        lately=windows[0].total > 0,
         waiting=upscaler.total_num_requests > 0,
         running=upscaler.current_num_replicas,
         target=upscaler.target_num_replicas,

@@ -166,7 +166,7 @@ class Ingress:
         return {
             "outstanding_work_s": self._backlog.outstanding_s(),
             "unit_s": self._backlog.load.unit_s,
-            **self._backlog.load.arriving(),
+            **self._backlog.load.arrived(),
         }
 
     def _apply(self, settings: IngressSettings) -> None:

@@ -149,7 +149,7 @@ class Jobs:
         return {
             "outstanding_work_s": self._outstanding_s(),
             "unit_s": self._load.unit_s,
-            **self._load.arriving(),
+            **self._load.arrived(),
         }
 
     def _start_next(self) -> None:

@@ -47,6 +47,7 @@ class Load:
     Attributes:
         outstanding_s: engine seconds of all that has come and has not been answered.
         arriving: engine seconds that arrive a second: replicas that they keep busy.
+        lately: any work has come within the last seconds.
         waiting: anyone waits, whether or not the work is known; while replicas run it may be a
             probe, which is no reason to keep one.
         running: replicas that work.
@@ -59,6 +60,7 @@ class Load:
     now_s: float
     outstanding_s: float
     arriving: float
+    lately: bool
     waiting: bool
     running: int
     target: int
@@ -115,7 +117,7 @@ def decide(settings: Settings, load: Load, memory: Memory | None) -> Decision:
     higher = [past for past in memory.needs if past[1] > need and past[0] > since_s]
     needs = (*higher, (load.now_s, need))
     # One that starts has had no chance to be of use.
-    awake = works or load.running < load.target
+    awake = works or load.lately or load.running < load.target
     worked_s = load.now_s if awake else memory.worked_s
     if _whole(catch_up) > load.target or floor > load.target:
         replicas = need

@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 WINDOWS_S = (3, 10, 40, 160)
-SURELY = 3.0
+FEWEST_S = 10
+"""Nobody divides by less: who has just begun to count knows no rate yet."""
+DEVIATIONS = 3.0
 """Standard deviations by which a shorter window's rate must be off for the load to have changed."""
-FEWEST = 4
-"""Pictures alike, at the least, that are a rate: one large picture alone is none."""
+COUNTED_S = "counted_s"
+"""For how long a process has counted, as it tells the policy."""
 MEMORY_REQUESTS = 30
 
 
@@ -20,57 +22,70 @@ def work_units(pixels: int, steps: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """Work that arrives a second, as one window shows it: sums over processes are the whole.
+class Window:
+    """Work that has come within the last seconds: processes' sums add up.
 
     Attributes:
-        mean: Σw over the window.
-        variance: of that mean, if work comes as a compound Poisson process: Σw² over the window's
-            square.
+        seconds: its length; of who has not counted for so long, what he has.
+        total: Σw.
+        squares: Σw²; the variance of the total, if work comes as a compound Poisson process.
     """
 
-    mean: float
-    variance: float
+    seconds: float
+    total: float
+    squares: float
 
 
-def present_rate(rates: Sequence[Rate]) -> float:
-    """Return the rate at which work arrives; ``rates`` has one of each of `WINDOWS_S`.
+def present_rate(windows: Sequence[Window]) -> float:
+    """Return the work that arrives a second; the shortest window comes first.
 
-    That of the longest window in which it has not changed: none of the shorter ones is off by more
-    than chance, by its own variance or by what it would have at the longer one's rate, whichever is
-    larger. So a burst of many small pictures shows within seconds, and a run of large ones is a
-    matter of chance. After Bifet & Gavaldà 2007, "Learning from Time-Changing Data with Adaptive
-    Windowing", with four windows instead of all.
+    That of the longest window in which the rate has not changed: all shorter ones agree with it.
+    After Bifet & Gavaldà 2007, "Learning from Time-Changing Data with Adaptive Windowing", with a
+    few windows instead of all. Less one standard deviation, by which one large picture alone is no
+    rate at all.
     """
-    rate = next(rates[n] for n in reversed(range(len(rates))) if _unchanged(rates[: n + 1]))
-    # (Σw)² ≥ n Σw²: Kish's effective number of pictures is n at the least.
-    return rate.mean if rate.mean**2 >= FEWEST * rate.variance else 0.0
+    window = next(
+        longest
+        for number, longest in reversed(list(enumerate(windows)))
+        if all(_agree(shorter, longest) for shorter in windows[:number])
+    )
+    return max(0.0, window.total - math.sqrt(window.squares)) / window.seconds
 
 
-def _unchanged(rates: Sequence[Rate]) -> bool:
-    """Whether the rates of all windows agree with the last one's."""
-    *shorter, longest = rates
-    for window_s, rate in zip(WINDOWS_S, shorter, strict=False):
-        expected = longest.variance * WINDOWS_S[len(shorter)] / window_s
-        by_chance = SURELY * math.sqrt(max(rate.variance, expected))
-        if abs(rate.mean - longest.mean) > by_chance:
-            return False
-    return True
+def _agree(shorter: Window, longer: Window) -> bool:
+    """Whether what the shorter one has may be chance, at the rate of the longer one.
+
+    By its own variance, or the one that it would have at that rate if this is larger: a run of
+    large pictures has a large one, and an empty window has none.
+    """
+    off = shorter.total - longer.total * shorter.seconds / longer.seconds
+    variance = max(shorter.squares, longer.squares * shorter.seconds / longer.seconds)
+    return abs(off) <= DEVIATIONS * math.sqrt(variance)
 
 
 def told_as(window_s: int) -> tuple[str, str]:
-    """Return the names under which a window's mean and variance are told to the policy."""
-    name = f"arriving_work_s_per_s_over_{window_s}_s"
-    return name, f"{name}_variance"
+    """Return the names under which a window's total and squares are told to the policy."""
+    name = f"arrived_work_s_in_{window_s}_s"
+    return name, f"{name}_squares"
+
+
+def seconds_of(window_s: int, counted_s: float) -> float:
+    """Return how long a window is to whom has counted for so long."""
+    return min(window_s, max(FEWEST_S, counted_s))
 
 
 class Arrivals:
-    """Work that has come within each of `WINDOWS_S`."""
+    """Work that has come within each of `WINDOWS_S`, in whole seconds, without the present one."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._since_s = clock()
+        self._since_s = int(clock())
         self._seconds: deque[tuple[int, float, float]] = deque()
+
+    @property
+    def counted_s(self) -> float:
+        """Seconds since the first that counts; no more than the longest window has."""
+        return min(int(self._clock()) - self._since_s, WINDOWS_S[-1])
 
     def add(self, work: float) -> None:
         """Take note of work that has come."""
@@ -80,23 +95,23 @@ class Arrivals:
             _, total, squares = self._seconds.pop()
         self._seconds.append((now, total + work, squares + work**2))
 
-    def rates(self) -> list[Rate]:
-        """Return the work that arrives a second, by window."""
-        now_s = self._clock()
-        while self._seconds and self._seconds[0][0] <= int(now_s) - WINDOWS_S[-1]:
+    def windows(self) -> list[Window]:
+        """Return what has come, the shortest window first."""
+        now = int(self._clock())
+        while self._seconds and self._seconds[0][0] < now - WINDOWS_S[-1]:
             self._seconds.popleft()
-        rates: list[Rate] = []
+        windows: list[Window] = []
         total = squares = 0.0
-        second = len(self._seconds)
+        number = len(self._seconds)
+        if number and self._seconds[-1][0] == now:
+            number -= 1
         for window_s in WINDOWS_S:
-            while second and self._seconds[second - 1][0] > int(now_s) - window_s:
-                second -= 1
-                total += self._seconds[second][1]
-                squares += self._seconds[second][2]
-            # The present second is not over, and before the first nobody counted.
-            passed_s = min(window_s - 1 + now_s % 1, max(1.0, now_s - self._since_s))
-            rates.append(Rate(total / passed_s, squares / passed_s**2))
-        return rates
+            while number and self._seconds[number - 1][0] >= now - window_s:
+                number -= 1
+                total += self._seconds[number][1]
+                squares += self._seconds[number][2]
+            windows.append(Window(seconds_of(window_s, self.counted_s), total, squares))
+        return windows
 
 
 class Workload:
@@ -142,14 +157,14 @@ class Workload:
             self._arrivals.add(work)
             self._on_arrival(work * self.unit_s)
 
-    def arriving(self) -> dict[str, float]:
-        """Return the engine seconds that arrive a second, by window, as the policy is told.
+    def arrived(self) -> dict[str, float]:
+        """Return the engine seconds that have come, by window, as the policy is told.
 
         What may be chance is left in: only of all processes' sums can it be said.
         """
-        told: dict[str, float] = {}
-        for window_s, rate in zip(WINDOWS_S, self._arrivals.rates(), strict=True):
-            mean, variance = told_as(window_s)
-            told[mean] = rate.mean * self.unit_s
-            told[variance] = rate.variance * self.unit_s**2
+        told = {COUNTED_S: float(self._arrivals.counted_s)}
+        for window_s, window in zip(WINDOWS_S, self._arrivals.windows(), strict=True):
+            total, squares = told_as(window_s)
+            told[total] = window.total * self.unit_s
+            told[squares] = window.squares * self.unit_s**2
         return told

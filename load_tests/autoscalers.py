@@ -42,10 +42,12 @@ class ByWork:
             self._now_s = self._todo[0].at_s
             self._arrivals.add(self._todo.popleft().work_s)
         self._now_s = state.now_s
+        windows = self._arrivals.windows()
         load = Load(
             now_s=state.now_s,
             outstanding_s=state.outstanding_s,
-            arriving=present_rate(self._arrivals.rates()),
+            arriving=present_rate(windows),
+            lately=windows[0].total > 0,
             waiting=state.queued + state.ongoing > 0,
             running=state.running,
             target=state.running + state.starting,

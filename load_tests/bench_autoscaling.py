@@ -13,8 +13,8 @@ back_s          from the burst's begin until the predicted wait is first back un
 over_s          with the predicted wait over it: outstanding work over running replicas
 replica_h       of starting, running and draining replicas
 turns           changes of direction in the number wanted
-again           replicas asked for when the wait was back and the load still the same: of a policy
-                that does not oscillate, none
+again           replicas asked for when some had been let go, while the burst's load stayed the
+                same: of a policy that does not oscillate, none
 most            replicas wanted
 """
 
@@ -23,7 +23,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice, pairwise, product
+from itertools import dropwhile, islice, pairwise, product
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
@@ -90,11 +90,12 @@ def figures(trace: Trace, report: Report) -> Figures:
     moves = moves[moves != 0]
     over = [(s.now_s, wait_s > OURS.target_wait_s) for s, wait_s in _waits(report)]
     back_s = again = None
-    if trace.changes_s:
-        late = [now_s for now_s, is_over in over if is_over and now_s >= trace.changes_s]
-        under = (now_s for now_s, is_over in over if late and now_s > late[0] and not is_over)
-        back_s = next(under, trace.changes_s) - trace.changes_s
-        again = _grown(report, trace.changes_s + back_s, trace.changes_s + trace.stays_s)
+    if trace.changes_s is not None:
+        end_s = trace.changes_s + trace.lasts_s
+        new_load = [(now_s, late) for now_s, late in over if trace.changes_s <= now_s < end_s]
+        back_s = _back_s(new_load)
+        within = [d.wanted for d in report.decisions if trace.changes_s <= d.state.now_s < end_s]
+        again = float(_grown_again(within))
     return Figures(
         trace=trace.name,
         back_s=back_s,
@@ -151,10 +152,11 @@ def plot(path: Path, policies: dict[str, Settings | dict[str, float]], seed: int
     import matplotlib.pyplot as plt
 
     trace = burst(DEVICE, seed)
+    begin_s = trace.changes_s or 0.0
     _, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 6), layout="constrained")
     for name, settings in policies.items():
         report = run(trace, settings)
-        times = [state.now_s - trace.changes_s for state, _ in _waits(report)]
+        times = [state.now_s - begin_s for state, _ in _waits(report)]
         above.step(times, [d.wanted for d in report.decisions], where="post", label=name)
         below.plot(times, [wait_s for _, wait_s in _waits(report)])
     above.set(ylabel="replicas wanted", title="a burst from 1 to 20×, ten minutes long")
@@ -175,7 +177,7 @@ def table(results: dict[str, list[Figures]]) -> str:
     for number in range(len(TRACES)):
         for name, every in results.items():
             f = every[number]
-            back, again = (_whole(number) for number in (f.back_s, f.again))
+            back, again = _shown(f.back_s), _shown(f.again)
             rows.append(
                 f"| {f.trace} | {name} | {back} | {f.over_s:.0f} | {f.replica_h:.2f} |"
                 f" {f.turns:.0f} | {again} | {f.most:.0f} | {f.p95_s:.1f} |"
@@ -221,14 +223,26 @@ def main() -> None:
     print(json.dumps(summary))
 
 
-def _whole(number: float | None) -> str:
+def _back_s(over: Sequence[tuple[float, bool]]) -> float:
+    """Return how long it takes from the first time until the wait is first over and under again.
+
+    All of the time if it is not; 0 if it is never over.
+    """
+    times = iter(over)
+    if not any(late for _, late in times):
+        return 0.0
+    back_s = next((now_s for now_s, late in times if not late), over[-1][0])
+    return back_s - over[0][0]
+
+
+def _grown_again(wanted: Sequence[int]) -> int:
+    """Return how many replicas were asked for after the first were let go."""
+    changes = dropwhile(lambda change: change >= 0, (b - a for a, b in pairwise(wanted)))
+    return sum(change for change in changes if change > 0)
+
+
+def _shown(number: float | None) -> str:
     return "" if number is None else f"{number:.0f}"
-
-
-def _grown(report: Report, since_s: float, until_s: float) -> int:
-    """Return how many replicas were added to those wanted."""
-    wanted = [d.wanted for d in report.decisions if since_s <= d.state.now_s < until_s]
-    return sum(max(0, after - before) for before, after in pairwise(wanted))
 
 
 def _waits(report: Report) -> list[tuple[Any, float]]:

@@ -24,16 +24,16 @@ class Trace:
     """A load; ``busy`` says how many replicas its work keeps busy at a time.
 
     Attributes:
-        changes_s: when the load jumps, for who measures what follows.
-        stays_s: and for how long it is what it is then.
+        changes_s: when the load jumps, if it does.
+        lasts_s: for how long it then stays the same.
     """
 
     name: str
     arrivals: tuple[Arrival, ...]
     busy: Callable[[float], float]
     until_s: float
-    changes_s: float = 0.0
-    stays_s: float = 0.0
+    changes_s: float | None = None
+    lasts_s: float = 0.0
 
 
 def steady(device: Device, seed: int) -> Trace:
@@ -48,7 +48,7 @@ def burst(device: Device, seed: int, most: float = 12.0) -> Trace:
         return most if 300 <= now_s < 900 else most / 20
 
     trace = _trace("burst 1 → 20×", device, seed, busy, 1800.0)
-    return replace(trace, changes_s=300.0, stays_s=600.0)
+    return replace(trace, changes_s=300.0, lasts_s=600.0)
 
 
 def day(device: Device, seed: int) -> Trace:

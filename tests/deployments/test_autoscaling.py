@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from deployments.autoscaling import ByWork, load_of
 from deployments.sizing import Decision, Load, Memory, Settings, decide
-from deployments.workload import WINDOWS_S, Rate, Workload, present_rate, told_as
+from deployments.workload import COUNTED_S, WINDOWS_S, Workload, told_as
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(
@@ -35,6 +36,7 @@ LOAD = Load(
     now_s=1000.0,
     outstanding_s=0.0,
     arriving=0.0,
+    lately=False,
     waiting=False,
     running=1,
     target=1,
@@ -52,6 +54,7 @@ def loads(draw: st.DrawFn) -> Load:
         now_s=draw(st.floats(0, 1e9)),
         outstanding_s=draw(st.floats(0, 1e5)),
         arriving=draw(st.floats(0, 100)),
+        lately=draw(st.booleans()),
         waiting=draw(st.booleans()),
         running=draw(st.integers(0, target)),
         target=target,
@@ -165,6 +168,17 @@ def test_probes_keep_no_replica_awake() -> None:
     assert replicas[609] == 0
 
 
+def test_work_that_is_done_between_two_looks_keeps_one_awake() -> None:
+    load, memory, replicas = replace(LOAD, least=0), None, []
+    for second in range(2700):
+        lately = second <= 2000 and second % 10 < 3
+        seen = replace(load, now_s=load.now_s + second, lately=lately)
+        decision = decide(SETTINGS, seen, memory)
+        memory = decision.memory
+        replicas.append(decision.replicas)
+    assert replicas == [1] * 2600 + [0] * 100
+
+
 def test_with_a_least_number_it_does_not_sleep() -> None:
     assert {d.replicas for d in follow([(0.0, 0.0)] * 2000)} == {1}
 
@@ -231,8 +245,9 @@ def context(
 
 
 def arriving(*each: float) -> dict[str, list[float]]:
-    """So many engine seconds a second at each process, for as long as anyone knows."""
-    return {told_as(window_s)[0]: list(each) for window_s in WINDOWS_S}
+    """So many engine seconds a second at each process, evenly, for as long as anyone counts."""
+    totals = {told_as(window_s)[0]: [window_s * rate for rate in each] for window_s in WINDOWS_S}
+    return {COUNTED_S: [float(WINDOWS_S[-1])] * len(each), **totals}
 
 
 def asked(policy: ByWork, *contexts: AutoscalingContext) -> dict[str, Any]:
@@ -260,31 +275,39 @@ def test_serve_takes_its_word_for_all_deployments(caplog: pytest.LogCaptureFixtu
 
 
 @given(
-    st.integers(1, 12),
+    st.lists(st.integers(700, 999), min_size=1, max_size=8),
     st.lists(
-        st.tuples(st.floats(900.0, 1000.5), st.floats(0.01, 100.0), st.integers(0, 11)), max_size=60
+        st.tuples(st.floats(700, 1000.5), st.floats(0.01, 100), st.integers(0, 7)), max_size=60
     ),
 )
-def test_several_ingresses_tell_what_one_would(
-    processes: int, pictures: list[tuple[float, float, int]]
+def test_processes_tell_together_what_has_come(
+    begun_s: list[int], pictures: list[tuple[float, float, int]]
 ) -> None:
     now_s = [0.0]
-    loads = [Workload(lambda: now_s[0]) for _ in range(processes)]
-    for load in loads:
-        load.guess(0.5)
+    processes = []
+    for now_s[0] in sorted(begun_s):
+        processes.append(Workload(lambda: now_s[0]))
+        processes[-1].guess(0.5)
+    came = []
     for at_s, work, process in sorted(pictures):
-        now_s[0] = at_s
-        loads[process % processes].arrive(work)
+        which = process % len(processes)
+        if at_s >= sorted(begun_s)[which]:
+            now_s[0] = at_s
+            processes[which].arrive(work)
+            came.append((at_s, 0.5 * work))
     now_s[0] = 1000.5
-    told = [load.arriving() for load in loads]
+    told = [process.arrived() for process in processes]
     ingress = context("Ingress", told={name: [each[name] for each in told] for name in told[0]})
-    rates = []
-    for window_s in WINDOWS_S:
-        seconds = [0.5 * work for at_s, work, _ in pictures if int(at_s) > 1000 - window_s]
-        passed_s = window_s - 0.5
-        rates.append(Rate(sum(seconds) / passed_s, sum(each**2 for each in seconds) / passed_s**2))
-    found = load_of(context("Upscaler"), [ingress]).arriving
-    assert found == pytest.approx(present_rate(rates), rel=1e-9, abs=1e-9)
+    with mock.patch("deployments.autoscaling.present_rate", return_value=0.0) as asked_of:
+        load = load_of(context("Upscaler"), [ingress])
+    (windows,) = asked_of.call_args.args
+    counted_s = max(10, 1000 - min(begun_s))
+    for window_s, window in zip(WINDOWS_S, windows, strict=True):
+        within = [work for at_s, work in came if 1000 - window_s <= int(at_s) < 1000]
+        assert window.seconds == min(window_s, counted_s)
+        assert window.total == pytest.approx(sum(within))
+        assert window.squares == pytest.approx(sum(work**2 for work in within))
+    assert load.lately == any(int(at_s) in (997, 998, 999) for at_s, _ in came)
 
 
 def test_out_of_zero_it_is_one_jump_too() -> None:

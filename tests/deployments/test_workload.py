@@ -1,5 +1,6 @@
 """Rates and costs against streams whose answer is known."""
 
+import math
 import random
 
 import pytest
@@ -20,76 +21,130 @@ def test_units_are_megapixels_times_steps() -> None:
     assert work_units(2_000_000, 8) == 16
 
 
-@pytest.mark.parametrize("rate", [0.5, 4.0, 20.0])
-def test_a_steady_rate_is_found_and_hardly_overstated(rate: float) -> None:
-    clock, rng, found = Clock(), random.Random(1), []
-    arrivals = Arrivals(clock)
-    until_s, next_s = clock.now_s + 2000, clock.now_s
-    while clock.now_s < until_s:
-        clock.now_s += rng.expovariate(20.0)
-        arrivals.add(rate / 20)
-        if clock.now_s > next_s + 100:
-            found.append(present_rate(arrivals.rates()))
-            next_s += 1
-    assert sum(found) / len(found) == pytest.approx(rate, rel=0.1)
-    assert max(found) < 1.5 * rate
+class Stream:
+    """Pictures of one unit of work each that come evenly, and what is made of them."""
+
+    def __init__(self, age_s: int = 0, a_second: float = 1.0) -> None:
+        self.clock = Clock()
+        self.arrivals = Arrivals(self.clock)
+        self.come(a_second, age_s)
+
+    def come(self, a_second: float, seconds: float, work: float = 1.0) -> None:
+        end_s = self.clock.now_s + seconds
+        for number in range(round(a_second * seconds)):
+            self.clock.now_s = end_s - seconds + number / a_second
+            self.arrivals.add(work)
+        self.clock.now_s = end_s
+
+    def rate(self) -> float:
+        return present_rate(self.arrivals.windows())
 
 
-@pytest.mark.parametrize("before_s", [0, 300])
-def test_a_burst_shows_within_three_seconds(before_s: int) -> None:
-    clock = Clock()
-    arrivals = Arrivals(clock)
-    come(arrivals, clock, a_second=1, seconds=before_s)
-    come(arrivals, clock, a_second=100, seconds=3)
-    assert present_rate(arrivals.rates()) > 0.75 * 100
+OLD_S = 400
+"""A process that has filled every window."""
 
 
-def test_so_does_its_end() -> None:
-    clock = Clock()
-    arrivals = Arrivals(clock)
-    come(arrivals, clock, a_second=10, seconds=300)
-    clock.now_s += 3
-    assert present_rate(arrivals.rates()) == 0
+@pytest.mark.parametrize("a_second", [0.5, 4, 20])
+def test_a_steady_rate_is_found_and_chance_is_no_change(a_second: float) -> None:
+    stream, rng, found = Stream(), random.Random(1), []
+    sizes, shares = (0.7, 3.0, 13.0), (0.8, 0.17, 0.03)
+    mean = sum(size * share for size, share in zip(sizes, shares, strict=True))
+    for second in range(4000):
+        stream.clock.now_s += 1
+        for _ in range(poisson(rng, a_second)):
+            stream.arrivals.add(rng.choices(sizes, shares)[0])
+        if second > OLD_S:
+            found.append(stream.rate() / (a_second * mean))
+    deviation = math.sqrt(sum(s**2 * p for s, p in zip(sizes, shares, strict=True))) / mean
+    deviation /= math.sqrt(a_second * WINDOWS_S[-1])
+    assert sum(found) / len(found) == pytest.approx(1 - deviation, rel=0.07)
+    outside = [rate for rate in found if abs(rate - 1 + deviation) > 3.5 * deviation]
+    assert len(outside) < 0.01 * len(found)
 
 
-def test_three_large_pictures_at_once_are_no_burst() -> None:
-    clock = Clock()
-    arrivals = Arrivals(clock)
-    for second in range(600):
-        come(arrivals, clock, a_second=10, seconds=1)
-        if second % 50 == 49:
-            arrivals.add(20.0)
-    before = present_rate(arrivals.rates())
-    for _ in range(3):
-        arrivals.add(20.0)
-    assert present_rate(arrivals.rates()) < 1.05 * before
+@pytest.mark.parametrize("age_s", [0, 20, OLD_S])
+def test_a_burst_shows_within_three_seconds(age_s: int) -> None:
+    stream = Stream(age_s)
+    stream.come(100, 3)
+    # Of who has just begun, by the least that is divided by.
+    assert stream.rate() > (85 if age_s else 25)
 
 
-def test_who_has_just_begun_to_count_finds_the_rate_too() -> None:
-    clock = Clock()
-    arrivals = Arrivals(clock)
-    for second in range(1, 100):
-        come(arrivals, clock, a_second=10, seconds=1)
-        if second > 10:
-            assert present_rate(arrivals.rates()) == pytest.approx(10, rel=0.15)
+def test_a_smaller_rise_shows_within_ten_seconds() -> None:
+    stream = Stream(OLD_S, a_second=1)
+    stream.come(4, 10)
+    assert 3 < stream.rate() < 4
 
 
-def test_one_large_picture_is_no_rate() -> None:
-    clock = Clock()
-    arrivals = Arrivals(clock)
-    arrivals.add(1000.0)
+def test_and_one_of_few_pictures_within_forty() -> None:
+    stream = Stream(OLD_S, a_second=0.25)
+    stream.come(1, 40)
+    assert 0.8 < stream.rate() < 1
+
+
+@pytest.mark.parametrize("age_s", [60, OLD_S])
+def test_where_many_were_expected_the_end_shows_too(age_s: int) -> None:
+    stream = Stream(age_s, a_second=10)
+    stream.clock.now_s += 3
+    assert stream.rate() == 0
+
+
+def test_where_few_were_it_may_be_chance() -> None:
+    stream = Stream(OLD_S, a_second=1)
+    stream.clock.now_s += 3
+    assert 0.8 < stream.rate() < 1
+
+
+def test_a_run_of_large_pictures_among_many_is_no_burst() -> None:
+    stream = Stream()
+    for _ in range(12):
+        stream.come(10, 50)
+        stream.arrivals.add(20.0)
+    before = stream.rate()
+    for _ in range(2):
+        stream.arrivals.add(20.0)
+    stream.clock.now_s += 1
+    assert stream.rate() < 1.05 * before
+
+
+def test_one_picture_alone_is_no_rate() -> None:
+    stream = Stream()
+    stream.arrivals.add(1000.1)
     for _ in range(200):
-        assert present_rate(arrivals.rates()) == pytest.approx(0, abs=1e-9)
-        clock.now_s += 1
+        stream.clock.now_s += 1
+        assert stream.rate() == 0
+
+
+def test_beside_many_small_ones_neither() -> None:
+    stream = Stream(OLD_S)
+    stream.arrivals.add(1000.0)
+    stream.clock.now_s += 1
+    assert 0.8 < stream.rate() < 1.1
+
+
+def test_some_at_once_at_the_very_beginning_are_hardly_a_rate() -> None:
+    stream = Stream()
+    for _ in range(4):
+        stream.arrivals.add(13.0)
+    stream.clock.now_s += 1
+    assert 0 < stream.rate() < 4 * 13 / 10
+
+
+def test_the_present_second_does_not_count() -> None:
+    stream = Stream()
+    stream.come(10, 0.5)
+    assert stream.rate() == 0
+    stream.clock.now_s += 0.5
+    assert stream.rate() > 0
 
 
 def test_what_is_old_is_forgotten() -> None:
-    clock = Clock()
-    arrivals = Arrivals(clock)
-    for _ in range(1000):
-        arrivals.add(1.0)
-    clock.now_s += WINDOWS_S[-1] + 1
-    assert present_rate(arrivals.rates()) == 0.0
+    stream = Stream()
+    stream.come(1000, 1)
+    stream.clock.now_s += WINDOWS_S[-1] - 1
+    assert stream.arrivals.windows()[-1].total == 1000
+    stream.clock.now_s += 1
+    assert [window.total for window in stream.arrivals.windows()] == [0, 0, 0, 0]
 
 
 def test_the_cost_of_a_unit_follows_what_pictures_cost() -> None:
@@ -116,8 +171,9 @@ def test_large_pictures_weigh_more() -> None:
     assert load.unit_s == pytest.approx(1.02, rel=0.01)
 
 
-def come(arrivals: Arrivals, clock: Clock, a_second: int, seconds: int) -> None:
-    """Let one unit of work come so often, evenly."""
-    for _ in range(a_second * seconds):
-        clock.now_s += 1 / a_second
-        arrivals.add(1.0)
+def poisson(rng: random.Random, mean: float) -> int:
+    """Draw a number of arrivals within a second."""
+    number, passed_s = 0, rng.expovariate(mean)
+    while passed_s < 1:
+        number, passed_s = number + 1, passed_s + rng.expovariate(mean)
+    return number
