@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import measurements
 from cluster import wait_until_healthy
 from nodes import Nodes, service_on_nodes
 from pictures import photo
@@ -218,7 +217,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=90)
     parser.add_argument("--rate", type=float, default=5, help="requests a second")
     parser.add_argument("--quick", action="store_true", help="Ray looks for dead nodes each second")
-    measurements.add_option(parser)
     options = parser.parse_args()
     if options.quick:
         os.environ.update(QUICK)
@@ -230,8 +228,6 @@ def main() -> None:
         found["whole_again_s"] = round(time.monotonic() - joined_s, 1)
         nodes.add()
         found["drained"] = asyncio.run(drained(nodes, options.rate))
-    if options.save:
-        measurements.save("node_loss", found)
     print(json.dumps(found), flush=True)
     lost = (found["survivors"]["lost"], found["dead_proxy"]["lost_after_retry"])
     sys.exit(bool(any(lost) or found["drained"]["lost"] or found["drained"]["left"]))

@@ -20,8 +20,13 @@ PAGE = DOCS / "load.md"
 IMAGES = DOCS / "images"
 PAGES = {page.NAME: page for page in (posterior_page, quality_page, seed_page)}
 """Pages beside this one, by the figures that they are made of."""
-ELSEWHERE = {*PAGES, quality_page.TIMES}
-"""Figures that are on those pages."""
+POLICIES = {
+    "bench_autoscaling",
+    *(f"bench_autoscaling_cluster_{each}" for each in ("ours", "serve")),
+}
+"""Figures on a page that is written by hand: a test compares its tables."""
+ELSEWHERE = {*PAGES, quality_page.TIMES, *POLICIES}
+"""Figures that are on other pages."""
 PLOTS = {"soak": plot_soak, "load_curve": plot_load_curve}
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 

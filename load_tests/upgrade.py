@@ -25,7 +25,6 @@ from typing import Any
 
 import chaos
 import httpx
-import measurements
 import numpy as np
 from cluster import (
     REPLICA,
@@ -142,7 +141,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rate", type=float, default=2, help="requests a second")
     parser.add_argument("--surge", type=int, default=100, help="max_surge_percent")
-    measurements.add_option(parser)
     options = parser.parse_args()
     if " " in sys.executable:
         parser.error("Ray starts no worker with a runtime_env from a folder with a space in it")
@@ -150,8 +148,6 @@ def main() -> None:
     with running(config) as url:
         found = asyncio.run(run(url, config, options.rate))
     total = {key: sum(figures[key] for figures in found) for key in ("requests", "lost", "wrong")}
-    if options.save:
-        measurements.save("upgrade", dict(zip(CHANGES, found, strict=True)))
     print(json.dumps({**total, "slowest_s": max(figures["max_s"] for figures in found)}))
     sys.exit(bool(total["lost"] or total["wrong"]))
 
