@@ -111,7 +111,7 @@ class ByWork:
 def load_of(upscaler: Context, contexts: Iterable[Context]) -> Load:
     """Sum up what the replicas of all deployments have last told (`record_autoscaling_stats`)."""
     told = list(contexts)
-    # Who began later has counted less, and may have taken over from one that is gone.
+    # The sums are of all that the oldest process has seen, whenever the others began.
     counted_s = max((value for each in told for value in _last(each, COUNTED_S)), default=0.0)
     windows = [
         Window(seconds_of(window_s, counted_s), *[_sum(told, name) for name in told_as(window_s)])

@@ -26,7 +26,7 @@ class Window:
     """Work that has come within the last seconds: processes' sums add up.
 
     Attributes:
-        seconds: its length; of who has not counted for so long, what he has.
+        seconds: its length, or for how long the oldest process has counted where that is less.
         total: Σw.
         squares: Σw²; the variance of the total, if work comes as a compound Poisson process.
     """
@@ -70,7 +70,7 @@ def told_as(window_s: int) -> tuple[str, str]:
 
 
 def seconds_of(window_s: int, counted_s: float) -> float:
-    """Return how long a window is to whom has counted for so long."""
+    """Return the length of a window, of which a process that has just begun has seen less."""
     return min(window_s, max(FEWEST_S, counted_s))
 
 
@@ -80,7 +80,8 @@ class Arrivals:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since_s = int(clock())
-        self._seconds: deque[tuple[int, float, float]] = deque()
+        # One entry a second, the present one's too: bounded even where nobody asks.
+        self._seconds: deque[tuple[int, float, float]] = deque(maxlen=WINDOWS_S[-1] + 1)
 
     @property
     def counted_s(self) -> float:
@@ -98,8 +99,6 @@ class Arrivals:
     def windows(self) -> list[Window]:
         """Return what has come, the shortest window first."""
         now = int(self._clock())
-        while self._seconds and self._seconds[0][0] < now - WINDOWS_S[-1]:
-            self._seconds.popleft()
         windows: list[Window] = []
         total = squares = 0.0
         number = len(self._seconds)

@@ -147,6 +147,12 @@ def test_what_is_old_is_forgotten() -> None:
     assert [window.total for window in stream.arrivals.windows()] == [0, 0, 0, 0]
 
 
+def test_what_nobody_asks_about_takes_no_more_memory() -> None:
+    stream = Stream(age_s=3 * WINDOWS_S[-1])
+    assert len(stream.arrivals._seconds) == WINDOWS_S[-1] + 1
+    assert stream.arrivals.windows()[-1].total == WINDOWS_S[-1]
+
+
 def test_the_cost_of_a_unit_follows_what_pictures_cost() -> None:
     heard: list[float] = []
     load = Workload(Clock(), heard.append)
