@@ -2,21 +2,18 @@
 
 import logging
 import math
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
 from sr_engine.accounts import Accounts
 from sr_engine.active import ActiveRequest
+from sr_engine.blocking import BlockingCalls
 from sr_engine.costs import ROW_LIMITS, Costs
-from sr_engine.degradations import Degradation
 from sr_engine.errors import (
     DeadlineExceeded,
     EngineError,
@@ -24,12 +21,12 @@ from sr_engine.errors import (
     RequestAborted,
 )
 from sr_engine.estimates import check_deadline
-from sr_engine.events import Event, QueuedEvent, RequestFailure, StepEvent
+from sr_engine.events import Event, QueuedEvent, RequestFailure
 from sr_engine.failures import REQUEST_ERRORS, failure_of
-from sr_engine.jobs import Active, Begin, Job
+from sr_engine.jobs import Begin, Job, Jobs
 from sr_engine.metrics import Metrics, PrometheusRecorder
 from sr_engine.plan import canvas_of, plan_stages
-from sr_engine.request import Downscale, UpscaleParams, UpscaleRequest
+from sr_engine.request import UpscaleRequest
 from sr_engine.result import UpscaleResult
 from sr_engine.runner import Model, Runner
 from sr_engine.scheduler import Scheduler
@@ -38,7 +35,7 @@ from sr_engine.work import Caps, Kind, Phase, TileTask, Variant
 logger = logging.getLogger(__name__)
 
 
-class SREngine:
+class SREngine(BlockingCalls):
     """Batches the network calls of many requests, one batch a `step`. Not thread-safe.
 
     Args:
@@ -68,7 +65,7 @@ class SREngine:
         self.metrics = metrics or Metrics(PrometheusRecorder())
         self.runner = Runner(model, costs, self.metrics)
         self._scheduler = Scheduler(max_active, costs, max_active_pixels=max_active_pixels)
-        self._jobs: dict[str, Job] = {}
+        self._jobs = Jobs()
         self._accounts = Accounts()
 
     @property
@@ -119,10 +116,8 @@ class SREngine:
         if request_id not in self._jobs:
             return []
         self._forget(request_id)
-        self._accounts.close(request_id)
         error = RequestAborted(f"request {request_id} was aborted")
-        self.metrics.failed(error)
-        return [RequestFailure(request_id, error)]
+        return [self._settled(RequestFailure(request_id, error))]
 
     def has_work(self) -> bool:
         """Say whether another `step` would do anything."""
@@ -136,7 +131,7 @@ class SREngine:
         batch = self._scheduler.next_batch()
         for task, outcome in self._run(batch):
             # An earlier tile of the same request may have failed it within this very loop.
-            if self._active(task.request_id) is None:
+            if self._jobs.active(task.request_id) is None:
                 continue
             if isinstance(outcome, Exception):
                 self._fail(task.request_id, outcome, events, task.kind)
@@ -150,52 +145,9 @@ class SREngine:
         self._accounts.charge(who, busy_s)
         return [self._settled(event) for event in events]
 
-    def upscale(
-        self,
-        image: UInt8[np.ndarray, "h w 3"],
-        params: UpscaleParams | None = None,
-        *,
-        downscale: Downscale = "bicubic",
-        degradation: Degradation | None = None,
-        on_step: Callable[[StepEvent], None] = lambda event: None,
-    ) -> UpscaleResult:
-        """Upscale one 8-bit sRGB picture and wait for it; by default with the model's parameters.
-
-        Args:
-            downscale: how it became small.
-            degradation: what has happened to the picture besides being small, to be undone.
-
-        Raises:
-            InvalidImage: ``image`` is no [h, w, 3] array of uint8.
-            InvalidParameter: the scale is none for this downscale.
-            EngineError: the model failed on it.
-        """
-        request = UpscaleRequest(
-            request_id=secrets.token_hex(8),
-            image=image,
-            params=params or self.model.defaults,
-            downscale=downscale,
-            degradation=degradation,
-        )
-        self.add_request(request)
-        try:
-            while True:
-                for event in self.step():
-                    if event.request_id != request.request_id:
-                        continue
-                    if isinstance(event, UpscaleResult):
-                        return event
-                    if isinstance(event, RequestFailure):
-                        raise event.error
-                    if isinstance(event, StepEvent):
-                        on_step(event)
-        finally:
-            # Only where it was interrupted is there anything left to take out.
-            self.abort(request.request_id)
-
     def _queue(self, job: Job) -> None:
         request = job.request
-        self._jobs[request.request_id] = job
+        self._jobs.add(job)
         self._scheduler.add(
             request.request_id,
             job.plan,
@@ -222,16 +174,12 @@ class SREngine:
         return events
 
     def _run(self, batch: list[TileTask]) -> list[tuple[TileTask, Tensor | Exception]]:
-        found = [(task, self._active(task.request_id)) for task in batch]
+        found = [(task, self._jobs.active(task.request_id)) for task in batch]
         rows = [(task, active.row(task.row)) for task, active in found if active is not None]
         if not rows:
             return []
         outcomes = self.runner.outcomes(batch[0].kind, [row for _, row in rows])
         return [(task, outcome) for (task, _), outcome in zip(rows, outcomes, strict=True)]
-
-    def _active(self, request_id: str) -> Active | None:
-        job = self._jobs.get(request_id)
-        return None if job is None else job.active
 
     @contextmanager
     def _blame(self, request_id: str, events: list[Event]) -> Iterator[None]:
@@ -259,18 +207,15 @@ class SREngine:
 
     def _complete(self, task: TileTask, output: Tensor, events: list[Event]) -> None:
         """Hand a row its result; report where that ends a step or the request."""
-        request_id, active = task.request_id, self._active(task.request_id)
-        assert active is not None
-        done = active.steps_done
-        active.complete(task.row, output)
+        job = self._jobs[task.request_id]
+        assert job.active is not None
+        done = job.active.steps_done
+        job.active.complete(task.row, output)
         if not self._scheduler.complete(task):
             return
-        if active.steps_done > done:
-            spent_s = time.monotonic() - active.started_s
-            eta_s = spent_s / active.steps_done * (active.steps - active.steps_done)
-            step = active.steps_done, active.steps, eta_s
-            events.append(StepEvent(request_id, *step, active.preview()))
-        self._end_if_done(self._jobs[request_id], events)
+        if job.active.steps_done > done:
+            events.append(job.step_event())
+        self._end_if_done(job, events)
 
     def _end_if_done(self, job: Job, events: list[Event]) -> None:
         if job.active is not None and job.active.picture is not None:
@@ -290,12 +235,6 @@ class SREngine:
 
     def _forget(self, request_id: str) -> None:
         self._scheduler.remove(request_id)
-        job = self._jobs.pop(request_id, None)
-        if job is None:
-            return
-        if job.active is not None:
-            job.active.close()
-        if job.variant is Variant.FLOAT32 and not any(
-            other.variant is Variant.FLOAT32 for other in self._jobs.values()
-        ):
+        job = self._jobs.remove(request_id)
+        if job is not None and job.variant is Variant.FLOAT32 and not self._jobs.any_in_float32():
             self.model.release_float32()

@@ -1,5 +1,6 @@
 """A request from its arrival to its end."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -10,6 +11,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from sr_engine.errors import InvalidResult
+from sr_engine.events import StepEvent
 from sr_engine.model_info import ModelInfo
 from sr_engine.plan import plan_stages, smaller_tiles
 from sr_engine.request import UpscaleRequest
@@ -68,6 +70,15 @@ class Job:
     variant: Variant = Variant.BASE
     active: Active | None = None
 
+    def step_event(self) -> StepEvent:
+        """Return how far the active request has come."""
+        active = self.active
+        assert active is not None
+        spent_s = time.monotonic() - active.started_s
+        eta_s = spent_s / active.steps_done * (active.steps - active.steps_done)
+        step = active.steps_done, active.steps, eta_s
+        return StepEvent(self.request.request_id, *step, active.preview())
+
     def after(self, err: Exception, kind: Kind | None, info: ModelInfo) -> "Job | None":
         """Return the same job from the start, done another way, where that may help.
 
@@ -93,3 +104,39 @@ class Job:
             request = replace(request, params=replace(request.params, seed=self.active.seed))
         plan = plan_stages(request, info, variant)
         return Job(request, plan, self.arrived_s, self.estimated_s, variant)
+
+
+class Jobs:
+    """Those of the requests that are here, by ``request_id``."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __contains__(self, request_id: str) -> bool:
+        return request_id in self._jobs
+
+    def __getitem__(self, request_id: str) -> Job:
+        return self._jobs[request_id]
+
+    def add(self, job: Job) -> None:
+        """Take one in."""
+        self._jobs[job.request.request_id] = job
+
+    def active(self, request_id: str) -> Active | None:
+        """Return the state of one that is here and holds memory."""
+        job = self._jobs.get(request_id)
+        return None if job is None else job.active
+
+    def remove(self, request_id: str) -> Job | None:
+        """Take one out, if it is here, and drop the tensors that it holds."""
+        job = self._jobs.pop(request_id, None)
+        if job is not None and job.active is not None:
+            job.active.close()
+        return job
+
+    def any_in_float32(self) -> bool:
+        """Say whether a picture is being made once more, by float32 networks."""
+        return any(job.variant is Variant.FLOAT32 for job in self._jobs.values())

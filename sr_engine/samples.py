@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from sr_engine.engine import SREngine
 from sr_engine.errors import InvalidParameter
-from sr_engine.events import RequestFailure, StepEvent
+from sr_engine.events import StepEvent
 from sr_engine.operators import BicubicDownscale
 from sr_engine.request import MAX_SEED, UpscaleParams, UpscaleRequest
 from sr_engine.result import Consistency, UpscaleResult
@@ -84,29 +85,14 @@ def draw_samples(
     first = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
     seeds = tuple((first + i) % (MAX_SEED + 1) for i in range(count))
     moments = Moments()
-    waiting = {secrets.token_hex(8): seed for seed in seeds}
-    for name, seed in waiting.items():
-        engine.add_request(
-            UpscaleRequest(request_id=name, image=image, params=replace(params, seed=seed))
-        )
-    names = frozenset(waiting)
-    try:
-        while waiting:
-            for event in engine.step():
-                if event.request_id not in names:
-                    continue
-                if isinstance(event, RequestFailure):
-                    raise event.error
-                if isinstance(event, StepEvent):
-                    on_step(event)
-                elif isinstance(event, UpscaleResult):
-                    del waiting[event.request_id]
-                    moments.add(event.unrounded)
-                    on_picture(event)
-    finally:
-        # Only where it was interrupted is there anything left to take out.
-        for name in waiting:
-            engine.abort(name)
+    requests = [
+        UpscaleRequest(request_id=secrets.token_hex(8), image=image, params=replace(params, seed=i))
+        for i in seeds
+    ]
+    with closing(engine.results(requests, on_step=on_step)) as results:
+        for result in results:
+            moments.add(result.unrounded)
+            on_picture(result)
     y = torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous()
     round_ = round_consistently if params.consistent else round_plainly
     rounded = round_(moments.mean, y, BicubicDownscale(image.shape[:2], params.scale))
