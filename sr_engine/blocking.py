@@ -78,6 +78,7 @@ class BlockingCalls(ABC):
         Where that ends early, what is left of them is taken out.
 
         Raises:
+            InvalidParameter: one asks for a draft where the model has none.
             EngineError: one of them was refused, or the model failed on it.
         """
         waiting: set[str] = set()

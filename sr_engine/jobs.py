@@ -1,4 +1,4 @@
-"""A request from its arrival to its end."""
+"""A request from its arrival to its end, and those that are here."""
 
 import time
 from collections.abc import Callable
