@@ -17,6 +17,10 @@ VAE_TILE_PX = 512
 """Autoencoder tiles are no smaller: the error of a tiled autoencoder comes from its GroupNorm
 statistics, which are the better the larger the tile."""
 
+SIDES = 16
+"""Tiles of a picture that is larger than one have sides of so many sixteenths of it: a few fixed
+shapes, which those of other pictures share a batch with."""
+
 SMALLEST_SHARE = 4
 """Where memory is short, tiles shrink to no less than a quarter of their side: below, the denoiser
 no longer sees what it paints."""
@@ -59,7 +63,10 @@ def tiles_of(
     side_px = _side_px(phase, info)
     side = min(side_px, limit_px or side_px) // info.vae_factor
     height, width = (n // info.vae_factor for n in canvas.size)
-    return cover(height, width, side, side // OVERLAP_SHARE)
+    patch = info.multiple_px // info.vae_factor
+    # Where memory is short they are as small as they may be.
+    multiple = side if limit_px else patch * max(side // (SIDES * patch), 1)
+    return cover(height, width, side, side // OVERLAP_SHARE, multiple)
 
 
 def smaller_tiles(kind: Kind, info: ModelInfo, limits: TileLimits) -> TileLimits | None:

@@ -4,6 +4,7 @@ Averaging overlapping velocities with smooth weights is MultiDiffusion (Bar-Tal 
 for a flow model, where averaging velocities is averaging x0.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -32,14 +33,16 @@ class Tile:
         return field[..., rows, self.left : self.left + self.width]
 
 
-def cover(height: int, width: int, tile: int, overlap: int) -> tuple[Tile, ...]:
+def cover(height: int, width: int, tile: int, overlap: int, multiple: int = 1) -> tuple[Tile, ...]:
     """Cover a field by equal tiles, evenly spread, neighbours sharing at least ``overlap`` cells.
 
-    An axis shorter than ``tile`` takes one tile of its own length. No tile reaches outside.
+    Along each axis there are as few as sides of up to ``tile`` allow, and they are as short as that
+    many may be, in multiples of ``multiple``: longer ones would share more and show no more. An
+    axis shorter than ``tile`` takes one tile of its own length. No tile reaches outside.
     """
-    rows, cols = _starts(height, tile, overlap), _starts(width, tile, overlap)
-    sides = min(tile, height), min(tile, width)
-    return tuple(Tile(top, left, *sides) for top, left in product(rows, cols))
+    tall, rows = _spread(height, tile, overlap, multiple)
+    wide, columns = _spread(width, tile, overlap, multiple)
+    return tuple(Tile(top, left, tall, wide) for top, left in product(rows, columns))
 
 
 def blend(
@@ -66,11 +69,14 @@ def blend(
     return field.div_(total)
 
 
-def _starts(side: int, tile: int, overlap: int) -> list[int]:
+def _spread(side: int, tile: int, overlap: int, multiple: int) -> tuple[int, list[int]]:
+    """Return the length of an axis's tiles, and where each starts."""
     if side <= tile:
-        return [0]
-    count = -(-(side - overlap) // (tile - overlap))
-    return [round(i * (side - tile) / (count - 1)) for i in range(count)]
+        return side, [0]
+    count = math.ceil((side - overlap) / (tile - overlap))
+    shortest = (side + (count - 1) * overlap) / count
+    length = min(tile, multiple * math.ceil(shortest / multiple))
+    return length, [round(i * (side - length) / (count - 1)) for i in range(count)]
 
 
 def _ramp(side: int, ramp: int, device: torch.device) -> Tensor:

@@ -21,14 +21,32 @@ def test_blend_of_cut_tiles_is_the_field(height: int, width: int, tile: int, sha
 
 
 @settings(deadline=None, max_examples=80)
-@given(height=SIDES, width=SIDES, tile=st.integers(4, 40))
-def test_tiles_share_one_shape_and_stay_inside(height: int, width: int, tile: int) -> None:
-    tiles = cover(height, width, tile, tile // 4)
-    assert {(t.height, t.width) for t in tiles} == {(min(tile, height), min(tile, width))}
+@given(height=SIDES, width=SIDES, tile=st.integers(4, 40), multiple=st.integers(1, 8))
+def test_tiles_share_one_shape_and_stay_inside(
+    height: int, width: int, tile: int, multiple: int
+) -> None:
+    tiles = cover(height, width, tile, tile // 4, multiple)
+    ((tall, wide),) = {(t.height, t.width) for t in tiles}
     assert all(0 <= t.top <= height - t.height for t in tiles)
     assert all(0 <= t.left <= width - t.width for t in tiles)
     lefts = sorted({t.left for t in tiles})
-    assert all(b - a <= tile - tile // 4 for a, b in pairwise(lefts))
+    assert all(b - a <= wide - tile // 4 for a, b in pairwise(lefts))
+    for length, side in ((tall, height), (wide, width)):
+        assert length <= tile
+        assert length in (tile, side) or length % multiple == 0
+
+
+@settings(deadline=None, max_examples=80)
+@given(side=SIDES, tile=st.integers(4, 40))
+def test_tiles_are_as_few_and_as_short_as_they_may_be(side: int, tile: int) -> None:
+    overlap = tile // 4
+    tiles = cover(1, side, tile, overlap)
+
+    def reached(count: int, length: int) -> int:
+        return count * length - (count - 1) * overlap
+
+    assert len(tiles) == 1 or reached(len(tiles) - 1, tile) < side
+    assert reached(len(tiles), tiles[0].width - 1) < side
 
 
 def test_a_side_that_is_an_exact_multiple_needs_no_extra_tile() -> None:
