@@ -5,7 +5,8 @@
 The protocol of the super-resolution literature: the truth is cropped to a multiple of the scale,
 made small by Pillow's bicubic filter, upscaled, and compared on Y with a border shaved. Each
 picture's measures are added to the results file as a JSON line; what is in it is not measured
-again, so that a run that was cut off goes on where it was. The last line printed is a JSON object.
+again, so that a run that was cut off goes on where it was. With ``--save`` tables that are measured
+take the place of what was kept of them. The last line printed is a JSON object.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from PIL import Image
 from quality_figures import of_all
 from quality_methods import BALANCED, BICUBIC, TABLES
 from quality_pictures import Truth, find_images, load_truths
-from quality_plans import LONG_TABLE_PX, SCALE, SCALES, Plan, figures, plans
+from quality_plans import LONG_TABLE_PX, SCALE, SCALES, Plan, figures, merged, plans
 from quality_records import Records
 from quality_runs import Bench, Weights
 
@@ -84,9 +85,7 @@ def main() -> None:
     parser.add_argument("images", nargs="+", type=Path, help="folders of ground truths, or files")
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--device", default="auto")
-    parser.add_argument(
-        "--dtype", default="auto", help="bfloat16 takes half the time, within 0.002 dB"
-    )
+    parser.add_argument("--dtype", default="auto", help="bfloat16 is within 0.002 dB of float32")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--scales", type=int, nargs="+", default=SCALES, metavar="N")
     parser.add_argument(
@@ -111,7 +110,7 @@ def main() -> None:
         type=Path,
         help="folder for contact sheets of the images, ×4; made of --pictures where they are there",
     )
-    parser.add_argument("--note", default="", help="a sentence on how this was measured")
+    parser.add_argument("--note", help="a sentence on how this was measured")
     measurements.add_option(parser)
     args = parser.parse_args()
     if not find_images(args.images):
@@ -130,12 +129,14 @@ def main() -> None:
             new += measure(plan, truths, bench, records, args.pictures)
     scales = sorted({*SCALES, *args.scales})
     found = figures(args.images, plans(scales, args.crop_px), bench, records)
-    found["note"] = args.note
+    if args.note is not None:
+        found["note"] = args.note
     if args.sheets:
         truths = load_truths(args.images, SCALE)
         write_sheets(bench, truths, SCALE, args.sheets, kept=args.pictures)
     if args.save:
-        measurements.save("quality", found)
+        kept = measurements.load().get(quality_page.NAME)
+        measurements.save(quality_page.NAME, merged(kept["figures"], found) if kept else found)
         quality_page.write()
     print(json.dumps(summary(found, new, known), ensure_ascii=False))
 

@@ -1,6 +1,6 @@
 """Makes `docs/quality.md` of what `bench_quality.py` has measured; its text is a template."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import measurements
@@ -55,8 +55,13 @@ def render(kept: Mapping[str, Any], times: Mapping[str, Any] | None = None) -> s
     made.filters["named"] = named
     figures = timed(kept["figures"], times["figures"]["seconds"] if times else {})
     main = [table for table in figures["tables"]["methods"] if table["scale"] == 4]
+    dtypes = sorted({table["dtype"] for found in figures["tables"].values() for table in found})
     return made.get_template("quality.md.jinja").render(
-        figures, main=main[0] if main else None, machine=kept["machine"], times=times
+        figures,
+        main=main[0] if main else None,
+        dtypes=dtypes,
+        machine=kept["machine"],
+        times=times,
     )
 
 
@@ -71,11 +76,12 @@ def timed(figures: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str,
     return {**figures, "tables": tables}
 
 
-def pictures(table: Mapping[str, Any]) -> str:
-    """Say what a table is of."""
+def pictures(table: Mapping[str, Any], dtypes: Sequence[str]) -> str:
+    """Say what a table is of, and in which dtype where tables have several."""
     where = f"{table['crop_px']} px squares from the centres of" if table["crop_px"] else "all of"
     groups = [f"{name} ({count})" for name, count in table["groups"].items()]
-    return f"{where} {' and '.join(groups)}"
+    dtype = f", in {table['dtype']}" if len(dtypes) > 1 else ""
+    return f"{where} {' and '.join(groups)}{dtype}"
 
 
 def differences(

@@ -1,7 +1,7 @@
 """Which tables are measured on which pictures, and what is kept of them for the page."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,6 @@ def figures(
     info = bench.engine.model.info
     found: dict[str, Any] = {
         "model": info.name,
-        "dtype": info.dtype,
         "weights": bench.weights.main,
         "defaults": asdict(bench.params(BALANCED, SCALE)),
         "tables": {name: [] for name in TABLES},
@@ -73,8 +72,8 @@ def figures(
         if 2 * len(table) < len(list(plan.methods())):
             continue
         groups = Counter(truth.group for truth in truths)
-        kept = {"scale": plan.scale, "crop_px": plan.crop_px, "groups": groups, "rows": table}
-        found["tables"][plan.table].append(kept)
+        what_of = {"scale": plan.scale, "crop_px": plan.crop_px, "dtype": info.dtype}
+        found["tables"][plan.table].append({**what_of, "groups": groups, "rows": table})
         if plan.table == "methods" and plan.scale == SCALE and plan.crop_px is None:
             plain = of_all(BICUBIC, truths, plan.scale, bench, records)
             found["self_check"] = self_check(truths, plain)
@@ -82,3 +81,18 @@ def figures(
     squares = load_truths(images, 32, LONG_TABLE_PX)
     found["round_trip"] = bench.round_trip(squares)
     return found
+
+
+def merged(kept: Mapping[str, Any], found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the figures that were found, and of those kept before the tables that were not.
+
+    Of other weights nothing is kept.
+    """
+    if kept["weights"] != found["weights"]:
+        return found
+    tables = {}
+    for name, new in found["tables"].items():
+        old = kept["tables"].get(name, [])
+        places = {(table["scale"], table["crop_px"]): table for table in [*old, *new]}
+        tables[name] = list(places.values())
+    return {**kept, **found, "tables": tables}

@@ -34,7 +34,8 @@ def test_recursion_has_the_moments_of_the_loop(autoencoder: str, projection: str
             sigma_y=sigma_y,
         )
         for one in (settings, replace(settings, projection_every=2, projection_above=0.3)):
-            assert_same(recursion(of.problem, one), extract(of, one, by_hand))
+            # Of float64: a loop of eight steps loses as many digits on some processors.
+            assert_same(recursion(of.problem, one), extract(of, one, by_hand), tolerance=1e-7)
 
 
 def test_several_measurements_are_rows() -> None:

@@ -15,7 +15,7 @@ from fakes import FakeModel
 from PIL import Image
 from quality_methods import BALANCED, BICUBIC, Method, changed
 from quality_pictures import load_truths
-from quality_plans import LONG_TABLE_PX, NOISY_PX, Plan, figures, plans
+from quality_plans import LONG_TABLE_PX, NOISY_PX, Plan, figures, merged, plans
 from quality_records import Records
 from quality_runs import Bench, Weights
 from quality_times import measure as measure_times
@@ -214,6 +214,21 @@ def test_rows_that_are_the_default_say_so(kept: dict[str, Any]) -> None:
     assert not rows[changed({"projection": "latent"}).label]["is_default"]
     assert not rows["balanced"]["is_default"]
     assert "projection=pixel (the default)" in quality_tables.changes(table)
+
+
+def test_what_is_measured_takes_the_place_of_what_was_kept_of_it(kept: dict[str, Any]) -> None:
+    before = kept["figures"]
+    (cross,) = before["tables"]["cross"]
+    again, whole = {**cross, "dtype": "float16"}, {**cross, "crop_px": None}
+    tables = {name: [] for name in before["tables"]} | {"cross": [again, whole]}
+    after = merged(before, {"weights": before["weights"], "tables": tables, "note": "Anew."})
+    assert after["tables"] == {**before["tables"], "cross": [again, whole]}
+    assert (after["note"], after["self_check"]) == ("Anew.", before["self_check"])
+    page = quality_page.render({**kept, "figures": after})
+    assert "networks in float16 or float32" in page
+    assert "all of set5 (1) and other (2), in float32" in page
+    other = {"weights": "others", "tables": tables}
+    assert merged(before, other) == other
 
 
 def test_long_tables_are_of_small_squares_unless_told_otherwise() -> None:

@@ -26,12 +26,14 @@ def test_strips_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_rounds_twice_as_far_as_the_direct_sum_and_no_farther(layout: torch.memory_format) -> None:
+def test_rounds_by_few_units_in_the_last_place(layout: torch.memory_format) -> None:
     conv = wide().to(memory_format=layout)
     x = noise(2, 64, 32, 20).contiguous(memory_format=layout)
     exact = torch.conv2d(x.double(), conv.weight.double(), conv.bias.double(), padding=1)
-    direct, ours = ((each(x) - exact).square().mean().sqrt() for each in (conv, WinogradConv(conv)))
-    assert ours < 2.5 * direct
+    # Not against the direct sum, whose order differs from one processor to the next. The usual
+    # points, 0, ±1, ±2 and ∞, would take twice as many.
+    error = (WinogradConv(conv)(x) - exact).square().mean().sqrt()
+    assert error < 10 * torch.finfo(torch.float32).eps * exact.square().mean().sqrt()
     assert WinogradConv(conv)(x).is_contiguous(memory_format=torch.channels_last)
 
 
