@@ -20,8 +20,8 @@ from sr_engine.folded_upsample import plain_3x3
 _OUT, _TAPS = 4, 3
 _IN = _OUT + _TAPS - 1
 _POINTS = np.array([0, 0.75, -0.75, 1.5, -1.5])
-"""Where polynomials are multiplied, besides infinity. Rounding errors are half of those at 0, ±1, ±2,
-the usual points, and up to four times those of the direct sum."""
+"""Where polynomials are multiplied, besides infinity. Rounding errors are half of those at the
+usual points, 0, ±1 and ±2, and up to four times those of the direct sum."""
 
 _FEWEST_PAIRS = 64 * 128
 """With fewer pairs of channels the transforms take more time than the products that they save."""
