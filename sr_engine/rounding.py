@@ -14,6 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from sr_engine.banded import axis_factors
+from sr_engine.exact_products import exact_products
 from sr_engine.operators import BicubicDownscale
 from sr_engine.pillow_resize import (
     first_pass,
@@ -71,10 +72,12 @@ def round_consistently(
     if operator.image_size == operator.measurement_size:
         return _judged(y, y, operator, reachable=True, rounds=0)
     top = torch.tensor(255.0) if ceiling is None else ceiling.float()
-    planes = [
-        _round_plane(255 * plane.float(), target, operator, top.to(x.device), max_rounds, patience)
-        for plane, target in zip(x, y.to(x.device), strict=True)
-    ]
+    top = top.to(x.device)
+    with exact_products(x.device):
+        planes = [
+            _round_plane(255 * plane.float(), target, operator, top, max_rounds, patience)
+            for plane, target in zip(x, y.to(x.device), strict=True)
+        ]
     return _judged(
         torch.stack([plane.image for plane in planes]),
         y,
@@ -171,7 +174,8 @@ def _fit(
     while rounds < min(max_rounds, _FIT_ROUNDS if worst <= 0.5 else 3 * _FIT_ROUNDS):
         rounds += 1
         half = columns.down.along_columns(z)
-        seen = rows.down.along_rows(half.clamp(0, 255))
+        held = half.clamp(0, 255)
+        seen = rows.down.along_rows(held)
         missing = seen.clamp(low, high).sub_(seen)
         worst = float(missing.abs().max()) + _FIT_TOLERANCE
         if worst < 1.5 * _FIT_TOLERANCE:
@@ -180,16 +184,17 @@ def _fit(
             break
         gradient = rows.up.along_rows(missing)
         # Beyond the range nothing is gained by going further.
-        lost = ((half > 255) & (gradient > 0)) | ((half < 0) & (gradient < 0))
+        lost = half.sub_(held).mul_(gradient) > 0
         gradient = columns.up.along_columns(gradient.masked_fill_(lost, 0))
         # In place from here on: at this size the time goes into memory that is new each round.
-        new = _into_range(gradient.mul_(step).add_(z), top)
-        change = new - x
+        new = _into_range(torch.add(z, gradient, alpha=step, out=gradient), top)
+        change = torch.sub(new, x, out=x)
         if float((z.sub_(new)).flatten().dot(change.flatten())) > 0:
             x, z, momentum = new, new.clone(), 1.0
         else:
             following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-            z = _into_range(change.mul_((momentum - 1) / following).add_(new), top)
+            ahead = (momentum - 1) / following
+            z = _into_range(torch.add(new, change, alpha=ahead, out=change), top)
             x, momentum = new, following
     return x, worst, rounds
 
@@ -229,5 +234,6 @@ def _feed_back(
 
 
 def _into_range(x: Float[Tensor, "H W"], top: Float[Tensor, "..."]) -> Float[Tensor, "H W"]:
-    """Clip `x` in place to what a pixel may hold."""
-    return torch.minimum(x.clamp_min_(0), top, out=x)
+    """Clip `x` in place to what a pixel may hold; a single `top` is 255."""
+    x.clamp_(0, 255)
+    return torch.minimum(x, top, out=x) if top.ndim else x

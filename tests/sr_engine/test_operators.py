@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sr_engine.banded import axis_factors
 from sr_engine.errors import InvalidParameter
+from sr_engine.exact_products import exact_products
 from sr_engine.operators import (
     AveragePooling,
     BicubicDownscale,
@@ -120,6 +121,16 @@ def test_inverse_by_windows_is_numpys(h: int, scale: float) -> None:
     np.testing.assert_allclose(pinv.numpy(), expected, atol=1e-13, rtol=0)
 
 
+@pytest.mark.parametrize("scale", [1.1, 1.5, 2.7, 8.0])
+@pytest.mark.parametrize("h", [1, 2, 30, 49, 300])
+def test_no_eigenvalue_is_above_its_bound_or_far_below(h: int, scale: float) -> None:
+    H = output_side(h, scale)
+    d = dense_d(h, H)
+    largest = float(torch.linalg.eigvalsh(d @ d.mT)[-1])
+    bound = axis_factors(h, H, torch.float64, torch.device("cpu")).gram_norm
+    assert 0.98 * bound < largest < bound
+
+
 def test_condition_number_is_small() -> None:
     worst = 0.0
     for h in (*range(1, 40), 97, 128):
@@ -148,7 +159,11 @@ def test_applied_in_float32_whatever_the_precision_around(dtype: torch.dtype) ->
         torch.set_float32_matmul_precision("medium")
         with torch.autocast("cpu", dtype=torch.bfloat16):
             y = operator.A(x)
-            again = operator.A(operator.pinv(y))
+            with exact_products(x.device):
+                pinv = operator.pinv(y)
+                assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"
+                again = operator.A(pinv)
+            assert torch.is_autocast_enabled("cpu")
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
