@@ -1,7 +1,6 @@
 """From a replica's arguments to an engine that has made a picture, or to one clear line."""
 
 import logging
-import math
 import sys
 import time
 
@@ -79,9 +78,9 @@ def _warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
             compile_networks(loaded)
         begin = ActiveRequest
     engine = SREngine(model, begin=begin, metrics=Metrics(RayRecorder()))
-    # A real picture through every network, so that no client pays for what the first one costs; of
-    # the native tiles, whose cost is what others' are estimated by.
-    side = math.ceil(max(VAE_TILE_PX, model.info.native_px) / model.defaults.scale)
+    # A real picture through every network, so that no client pays for what the first one costs; as
+    # large as the autoencoder's longest tiles, since what has not run is estimated by the largest.
+    side = int(max(VAE_TILE_PX, model.info.native_px) / model.defaults.scale)
     photo = np.arange(side * side * 3, dtype=np.uint32).reshape(side, side, 3).astype(np.uint8)
     params = model.defaults.override({"num_inference_steps": 2, "travel_length": 0})
     steps_s: list[float] = []

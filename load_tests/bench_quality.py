@@ -110,7 +110,7 @@ def main() -> None:
         type=Path,
         help="folder for contact sheets of the images, ×4; made of --pictures where they are there",
     )
-    parser.add_argument("--note", help="a sentence on how this was measured")
+    parser.add_argument("--note", default="", help="a sentence on how this was measured")
     measurements.add_option(parser)
     args = parser.parse_args()
     if not find_images(args.images):
@@ -129,8 +129,7 @@ def main() -> None:
             new += measure(plan, truths, bench, records, args.pictures)
     scales = sorted({*SCALES, *args.scales})
     found = figures(args.images, plans(scales, args.crop_px), bench, records)
-    if args.note is not None:
-        found["note"] = args.note
+    found["note"] = args.note
     if args.sheets:
         truths = load_truths(args.images, SCALE)
         write_sheets(bench, truths, SCALE, args.sheets, kept=args.pictures)

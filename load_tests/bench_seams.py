@@ -3,8 +3,8 @@
     python load_tests/bench_seams.py --picture seams.png
 
 Once with the denoiser's tiles, once with the autoencoder's. The pictures are a little larger than a
-tile may be, which is where tiles are the shortest; that the one tile is, too, is something that the
-bundled model was trained for. The last line printed is a JSON object.
+tile may be, where tiles are the shortest. The denoiser's may be 120 px here, so that the one tile
+has the 128 px that the bundled model was trained for. The last line printed is a JSON object.
 """
 
 import argparse

@@ -86,13 +86,17 @@ def figures(
 def merged(kept: Mapping[str, Any], found: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the figures that were found, and of those kept before the tables that were not.
 
-    Of other weights nothing is kept.
+    A table of the same pictures with fewer rows takes no other's place. Of other weights or
+    defaults nothing is kept.
     """
-    if kept["weights"] != found["weights"]:
+    if any(kept[name] != found[name] for name in ("weights", "defaults")):
         return found
     tables = {}
     for name, new in found["tables"].items():
-        old = kept["tables"].get(name, [])
-        places = {(table["scale"], table["crop_px"]): table for table in [*old, *new]}
+        places = {(old["scale"], old["crop_px"]): old for old in kept["tables"].get(name, [])}
+        for table in new:
+            old = places.get((table["scale"], table["crop_px"]), table)
+            if old["groups"] != table["groups"] or len(old["rows"]) <= len(table["rows"]):
+                places[table["scale"], table["crop_px"]] = table
         tables[name] = list(places.values())
     return {**kept, **found, "tables": tables}

@@ -18,8 +18,8 @@ VAE_TILE_PX = 512
 statistics, which are the better the larger the tile."""
 
 SIDES = 16
-"""Tiles of a picture that is larger than one have sides of so many sixteenths of it: a few fixed
-shapes, which those of other pictures share a batch with."""
+"""Tiles of a picture that is larger than one are shortened by sixteenths of the longest side: to a
+few fixed shapes, which those of other pictures share a batch with."""
 
 SMALLEST_SHARE = 4
 """Where memory is short, tiles shrink to no less than a quarter of their side: below, the denoiser
@@ -64,23 +64,25 @@ def tiles_of(
     side = min(side_px, limit_px or side_px) // info.vae_factor
     height, width = (n // info.vae_factor for n in canvas.size)
     patch = info.multiple_px // info.vae_factor
-    # Where memory is short they are as small as they may be.
+    # Where memory is short they are as long as what there is room for.
     multiple = side if limit_px else patch * max(side // (SIDES * patch), 1)
     return cover(height, width, side, side // OVERLAP_SHARE, multiple)
 
 
 def smaller_tiles(kind: Kind, info: ModelInfo, limits: TileLimits) -> TileLimits | None:
-    """Halve the tiles of the network that a row of `kind` was for; None where they are the least.
+    """Return limits below the tiles that a row of `kind` was of; None where they are the least.
 
-    The other network keeps its own: each gives the better pictures the larger its tiles are.
+    The longest side of that network is halved until it is. The other network keeps its own: each
+    gives the better pictures the larger its tiles are.
     """
-    half_px = max(kind.height, kind.width) * info.vae_factor // 2
-    half_px -= half_px % info.multiple_px
-    if SMALLEST_SHARE * half_px < _side_px(kind.phase, info):
+    longest_px = limit_px = _side_px(kind.phase, info)
+    while limit_px >= max(kind.height, kind.width) * info.vae_factor:
+        limit_px = limit_px // 2 // info.multiple_px * info.multiple_px
+    if SMALLEST_SHARE * limit_px < longest_px:
         return None
     if kind.phase is Phase.DENOISE:
-        return replace(limits, denoise_px=half_px)
-    return replace(limits, vae_px=half_px)
+        return replace(limits, denoise_px=limit_px)
+    return replace(limits, vae_px=limit_px)
 
 
 def plan_stages(request: UpscaleRequest, info: ModelInfo, variant: Variant = Variant.BASE) -> Plan:

@@ -42,10 +42,10 @@ def test_a_point_of_the_load_curve(url: str, monkeypatch: pytest.MonkeyPatch) ->
     found = load_curve.measure(url, [0.5], 12, 8.0)
     (point,) = found["points"]
     assert set(point["outcomes"]) == {"200"}
-    # What the replicas have counted has come. A batch is rarely of two where it gains nothing; how
-    # rarely is measured, so that it depends on what else the machine does.
+    # What the replicas have counted has come, and once. A second row gains nothing, but that is
+    # measured: on a busy machine a few batches may have one.
     assert set(point["rows"]) == {"denoise", "decode", "encode"}
-    assert all(1 <= rows <= overload.ARGS["max_active"] for rows in point["rows"].values())
+    assert all(1 <= rows < 1.5 for rows in point["rows"].values())
     assert 0 < point["busy_share"] < 1
 
 
@@ -71,15 +71,17 @@ async def test_slow_bodies_end_and_hold_nobody_up(url: str) -> None:
         # Until then they may be a burst of requests, and some of them too many; on a busy machine
         # for longer.
         await asyncio.sleep(1.5 * GUESS_S)
-        answered = 0
+        answered = refused = 0
         while not all(slow.done() for slow in crowd):
             try:
                 await slow_bodies.normal(http)
                 answered += 1
             except httpx.HTTPStatusError as err:
                 assert (err.response.status_code, answered) == (503, 0)
+                refused += 1
                 await asyncio.sleep(GUESS_S)
     assert answered > 0
+    assert refused <= 2
     ended = Counter(slow.result().outcome for slow in crowd)
     assert set(ended) <= {"408", "503"}
     assert ended["408"] >= SLOW / 8

@@ -221,14 +221,18 @@ def test_what_is_measured_takes_the_place_of_what_was_kept_of_it(kept: dict[str,
     (cross,) = before["tables"]["cross"]
     again, whole = {**cross, "dtype": "float16"}, {**cross, "crop_px": None}
     tables = {name: [] for name in before["tables"]} | {"cross": [again, whole]}
-    after = merged(before, {"weights": before["weights"], "tables": tables, "note": "Anew."})
+    same = {name: before[name] for name in ("weights", "defaults")}
+    after = merged(before, {**same, "tables": tables, "note": "Anew."})
     assert after["tables"] == {**before["tables"], "cross": [again, whole]}
     assert (after["note"], after["self_check"]) == ("Anew.", before["self_check"])
     page = quality_page.render({**kept, "figures": after})
     assert "networks in float16 or float32" in page
     assert "all of set5 (1) and other (2), in float32" in page
-    other = {"weights": "others", "tables": tables}
-    assert merged(before, other) == other
+    cut_off = {**same, "tables": {"cross": [{**again, "rows": cross["rows"][:-1]}]}}
+    assert merged(before, cut_off)["tables"]["cross"] == [cross]
+    for name in same:
+        other = {**same, name: "others", "tables": tables}
+        assert merged(before, other) == other
 
 
 def test_long_tables_are_of_small_squares_unless_told_otherwise() -> None:

@@ -1,5 +1,7 @@
 """A plan says beforehand exactly what the sampler will ask for."""
 
+from dataclasses import replace
+
 import torch
 from fakes import FakeModel
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from sr_engine.active import PHASES, ActiveRequest, OpenCall
 from sr_engine.costs import ROW_LIMITS, Costs
 from sr_engine.metrics import Metrics, PrometheusRecorder
 from sr_engine.network_calls import Denoise
+from sr_engine.operators import Canvas
 from sr_engine.plan import VAE_TILE_PX, canvas_of, plan_stages, smaller_tiles, tiles_of
 from sr_engine.request import UpscaleParams, UpscaleRequest
 from sr_engine.runner import Runner
@@ -89,4 +92,30 @@ def test_smaller_tiles_shrink_one_network_s_to_a_quarter_and_no_further(
     assert len(longest_px) <= 3
     assert all(4 * side_px >= native_px for side_px in longest_px[1:])
     # It ended for want of a smaller tile, not before.
-    assert 4 * (longest_px[-1] // 2 // 4 * 4) < native_px
+    assert 4 * longest_px[-1] == min(native_px, 4 * max(canvas.size))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    native=st.sampled_from([(1024, 8, 16), (128, 4, 8)]),
+    phase=st.sampled_from(Phase),
+    height=st.integers(1, 1200),
+    width=st.integers(1, 1200),
+)
+def test_tiles_of_large_pictures_have_one_of_seven_sides(
+    native: tuple[int, int, int], phase: Phase, height: int, width: int
+) -> None:
+    native_px, vae_factor, multiple_px = native
+    info = replace(
+        FakeModel().info, native_px=native_px, vae_factor=vae_factor, multiple_px=multiple_px
+    )
+    canvas = Canvas((4 * height, 4 * width), multiple_px)
+    longest_px = native_px if phase is Phase.DENOISE else max(native_px, VAE_TILE_PX)
+    (tile, *_) = tiles_of(phase, canvas, info)
+    for cells, side_px in zip((tile.height, tile.width), canvas.size, strict=True):
+        length_px = cells * vae_factor
+        assert length_px % multiple_px == 0
+        if side_px <= longest_px:
+            assert length_px == side_px
+        else:
+            assert 16 * length_px in {longest_px * n for n in range(10, 17)}
