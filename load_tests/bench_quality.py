@@ -33,6 +33,19 @@ from sr_engine.engine import SREngine
 from sr_engine.loading import load_model
 
 
+def part_of(text: str) -> slice:
+    """Read a part such as 1/2: every second picture from the first on."""
+    number, parts = map(int, text.split("/"))
+    if not 1 <= number <= parts:
+        raise ValueError(text)
+    return slice(number - 1, None, parts)
+
+
+def largest_first(truths: Sequence[Truth]) -> list[Truth]:
+    """Return the pictures in an order whose parts are about as much work as each other."""
+    return sorted(truths, key=lambda truth: truth.pixels.size, reverse=True)
+
+
 def measure(
     plan: Plan, truths: Sequence[Truth], bench: Bench, records: Records, pictures: Path | None
 ) -> int:
@@ -104,6 +117,14 @@ def main() -> None:
         default=[Path("quality.jsonl")],
         help="work files: all are read, the first is written",
     )
+    parser.add_argument(
+        "--part",
+        type=part_of,
+        default=slice(None),
+        metavar="N/PARTS",
+        help="measure these pictures only: of several processes with a thread each, each another "
+        "part into its own results, which a last one reads",
+    )
     parser.add_argument("--pictures", type=Path, help="folder to keep every new picture in")
     parser.add_argument(
         "--sheets",
@@ -126,6 +147,7 @@ def main() -> None:
     for plan in wanted:
         if plan.table in args.only:
             truths = load_truths(args.images, plan.scale, plan.crop_px)
+            truths = largest_first(truths)[args.part]
             new += measure(plan, truths, bench, records, args.pictures)
     scales = sorted({*SCALES, *args.scales})
     found = figures(args.images, plans(scales, args.crop_px), bench, records)

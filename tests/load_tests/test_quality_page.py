@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import quality_page
 import quality_tables
-from bench_quality import measure, summary
+from bench_quality import largest_first, measure, part_of, summary
 from fakes import FakeModel
 from PIL import Image
 from quality_methods import BALANCED, BICUBIC, Method, changed
@@ -205,6 +205,15 @@ def test_what_is_known_is_not_measured_again(bench: Bench, images: Path, tmp_pat
     assert gained["psnr_y"][0] == pytest.approx(
         again.get(bench.key(BICUBIC, truths[0], 4))["psnr_y"], abs=1e-3
     )
+
+
+def test_parts_are_all_of_the_pictures_and_none_twice(images: Path) -> None:
+    truths = largest_first(load_truths(sets(images), 4))
+    parts = [truths[part_of(f"{number}/2")] for number in (1, 2)]
+    assert [len(part) for part in parts] == [2, 1]
+    assert sorted(t.name for part in parts for t in part) == sorted(t.name for t in truths)
+    with pytest.raises(ValueError, match="0/2"):
+        part_of("0/2")
 
 
 def test_rows_that_are_the_default_say_so(kept: dict[str, Any]) -> None:
