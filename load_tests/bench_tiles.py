@@ -31,20 +31,20 @@ from sr_engine.work import Phase
 
 SCALE = 4
 SIDES_PX = (520, 640, 768, 960)
-SHORT, LONG = sr_engine.plan.SIDES, 1
-"""How many sides a tile may have: a single one is the longest."""
+SHORT, LONG = sr_engine.plan.SIDE_STEPS, 1
+"""Steps of a tile's side: a single one leaves the longest."""
 
 
-def cells(side_px: int, info: ModelInfo, phase: Phase, sides: int) -> int:
-    """Return the cells of all tiles of a phase, where a tile may have so many sides."""
-    sr_engine.plan.SIDES = sides
+def cells(side_px: int, info: ModelInfo, phase: Phase, side_steps: int) -> int:
+    """Return the cells of all tiles of a phase, where a side has so many steps."""
+    sr_engine.plan.SIDE_STEPS = side_steps
     tiles = tiles_of(phase, Canvas((side_px, side_px), info.multiple_px), info)
     return sum(tile.height * tile.width for tile in tiles)
 
 
-def seconds(engine: SREngine, image: np.ndarray, steps: int, sides: int) -> float:
+def seconds(engine: SREngine, image: np.ndarray, steps: int, side_steps: int) -> float:
     """Return how long one picture takes."""
-    sr_engine.plan.SIDES = sides
+    sr_engine.plan.SIDE_STEPS = side_steps
     params = {"num_inference_steps": steps, "scale": SCALE, "draft": False}
     start_s = time.perf_counter()
     engine.upscale(image, engine.model.defaults.override(params))
@@ -70,9 +70,9 @@ def main() -> None:
         seconds(engine, image, 1, SHORT)
         times: dict[int, list[float]] = {SHORT: [], LONG: []}
         for turn in range(args.rounds):
-            for sides in (SHORT, LONG) if turn % 2 else (LONG, SHORT):
-                times[sides].append(seconds(engine, image, args.steps, sides))
-        short_s, long_s = (median(times[sides]) for sides in (SHORT, LONG))
+            for way in (SHORT, LONG) if turn % 2 else (LONG, SHORT):
+                times[way].append(seconds(engine, image, args.steps, way))
+        short_s, long_s = (median(times[way]) for way in (SHORT, LONG))
         ratio = long_s / short_s
         found[side] = {
             name: round(value, 3)

@@ -17,9 +17,9 @@ VAE_TILE_PX = 512
 """Autoencoder tiles are no smaller: the error of a tiled autoencoder comes from its GroupNorm
 statistics, which are the better the larger the tile."""
 
-SIDES = 16
-"""Tiles of a picture that is larger than one are shortened by sixteenths of the longest side: to a
-few fixed shapes, which those of other pictures share a batch with."""
+SIDE_STEPS = 16
+"""Steps that the longest side is shortened by, where a picture is larger than one tile: a few fixed
+shapes, which the tiles of other pictures share a batch with."""
 
 SMALLEST_SHARE = 4
 """Where memory is short, tiles shrink to no less than a quarter of their side: below, the denoiser
@@ -65,7 +65,7 @@ def tiles_of(
     height, width = (n // info.vae_factor for n in canvas.size)
     patch = info.multiple_px // info.vae_factor
     # Where memory is short they are as long as what there is room for.
-    multiple = side if limit_px else patch * max(side // (SIDES * patch), 1)
+    multiple = side if limit_px else patch * max(side // (SIDE_STEPS * patch), 1)
     return cover(height, width, side, side // OVERLAP_SHARE, multiple)
 
 

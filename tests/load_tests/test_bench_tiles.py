@@ -13,7 +13,7 @@ from sr_engine.work import Phase
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what the benchmark sets undone."""
-    monkeypatch.setattr(sr_engine.plan, "SIDES", sr_engine.plan.SIDES)
+    monkeypatch.setattr(sr_engine.plan, "SIDE_STEPS", sr_engine.plan.SIDE_STEPS)
 
 
 def test_short_tiles_are_less_to_do() -> None:
