@@ -110,6 +110,7 @@ def test_mixed_requests_are_those_of_the_cpu(drafting_checkpoint: Path) -> None:
         assert psnr_db(result.unrounded, cpu[name].unrounded) > 60, name
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 def test_no_step_waits_for_the_device(drafting_checkpoint: Path, small: NDArray[np.uint8]) -> None:
     """Steps only queue work; at its end a picture is waited for."""
     engine = SREngine(load_model("bundled", device="cuda", dtype="bfloat16"))
@@ -166,6 +167,7 @@ def test_the_fast_autoencoder_is_as_near_as_the_stock_one(
         assert fast < 1.3 * stock + 1e-6
 
 
+@pytest.mark.filterwarnings("ignore:TensorFloat32 tensor cores:UserWarning")
 def test_graphs_give_the_same_and_none_is_made_after_the_warm_up(drafting_checkpoint: Path) -> None:
     given = requests(40)
     eager = finished(
