@@ -108,7 +108,7 @@ def main() -> None:
         "--crop-px",
         type=int,
         help="centred squares of this side in every table, 0 for whole pictures; by default whole "
-        f"ones for the methods at ×{SCALE}, {LONG_TABLE_PX} px for all else",
+        f"ones for the cross and the methods at ×{SCALE}, {LONG_TABLE_PX} px for nearly all else",
     )
     parser.add_argument(
         "--results",

@@ -34,15 +34,15 @@ class Plan:
 def plans(scales: Sequence[int], crop_px: int | None) -> list[Plan]:
     """Return every table: the methods' at all scales, the others at ×4.
 
-    A side of 0 is the whole picture. None leaves it to the table: the methods at ×4 on whole
-    pictures, all else on small squares.
+    A side of 0 is the whole picture. None leaves it to the table: the methods at ×4 and the cross
+    on whole pictures, all else on small squares.
     """
     whole = crop_px or None
     small = LONG_TABLE_PX if crop_px is None else whole
     found = [Plan("methods", scale, whole if scale == SCALE else small) for scale in scales]
-    noisy = NOISY_PX if crop_px is None else whole
-    sides = {table: noisy if table == "noisy" else small for table in TABLES if table != "methods"}
-    return found + [Plan(table, SCALE, side) for table, side in sides.items()]
+    sides = {"noisy": NOISY_PX if crop_px is None else whole, "cross": whole}
+    others = [table for table in TABLES if table != "methods"]
+    return found + [Plan(table, SCALE, sides.get(table, small)) for table in others]
 
 
 def figures(

@@ -228,15 +228,16 @@ def test_rows_that_are_the_default_say_so(kept: dict[str, Any]) -> None:
 def test_what_is_measured_takes_the_place_of_what_was_kept_of_it(kept: dict[str, Any]) -> None:
     before = kept["figures"]
     (cross,) = before["tables"]["cross"]
-    again, whole = {**cross, "dtype": "float16"}, {**cross, "crop_px": None}
-    tables = {name: [] for name in before["tables"]} | {"cross": [again, whole]}
+    again, squares = {**cross, "dtype": "float16"}, {**cross, "crop_px": 32}
+    tables = {name: [] for name in before["tables"]} | {"cross": [again, squares]}
     same = {name: before[name] for name in ("weights", "defaults")}
     after = merged(before, {**same, "tables": tables, "note": "Anew."})
-    assert after["tables"] == {**before["tables"], "cross": [again, whole]}
+    assert after["tables"] == {**before["tables"], "cross": [again, squares]}
     assert (after["note"], after["self_check"]) == ("Anew.", before["self_check"])
     page = quality_page.render({**kept, "figures": after})
     assert "networks in float16 or float32" in page
-    assert "all of set5 (1) and other (2), in float32" in page
+    assert "all of set5 (1) and other (2), in float16" in page
+    assert "32 px squares from the centres of set5 (1) and other (2), in float32" in page
     cut_off = {**same, "tables": {"cross": [{**again, "rows": cross["rows"][:-1]}]}}
     assert merged(before, cut_off)["tables"]["cross"] == [cross]
     for name in same:
@@ -248,7 +249,8 @@ def test_long_tables_are_of_small_squares_unless_told_otherwise() -> None:
     by_table = {(plan.table, plan.scale): plan.crop_px for plan in plans([2, 4], None)}
     assert by_table[("methods", 4)] is None
     assert by_table[("methods", 2)] == LONG_TABLE_PX
-    assert by_table[("cross", 4)] == LONG_TABLE_PX
+    assert by_table[("equal_time", 4)] == LONG_TABLE_PX
+    assert by_table[("cross", 4)] is None
     assert by_table[("noisy", 4)] == NOISY_PX
     assert {plan.crop_px for plan in plans([4], 0)} == {None}
     assert {plan.crop_px for plan in plans([4], 64)} == {64}
