@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sr_engine.banded import AxisFactors, axis_factors
 from sr_engine.errors import InvalidParameter
+from sr_engine.exact_products import exact_products
 
 MIN_SCALE = 1.1
 
@@ -100,21 +101,25 @@ class BicubicDownscale:
         """Downscale: `D_h x D_wᵀ`."""
         x = _full_precision(x)
         rows, columns = self._factors(x)
-        return columns.down.along_columns(rows.down.along_rows(x))
+        with exact_products(x.device):
+            return columns.down.along_columns(rows.down.along_rows(x))
 
     def pinv(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]:
         """Apply `A† = Aᵀ (A Aᵀ)⁻¹`, per axis `Dᵀ (D Dᵀ)⁻¹`."""
         y = _full_precision(y)
         rows, columns = self._factors(y)
-        y = rows.gram_inverse.along_rows(columns.gram_inverse.along_columns(y))
-        return rows.up.along_rows(columns.up.along_columns(y))
+        with exact_products(y.device):
+            y = rows.gram_inverse.along_rows(columns.gram_inverse.along_columns(y))
+            return rows.up.along_rows(columns.up.along_columns(y))
 
     def interpolate(self, y: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b H W"]:
         """Enlarge by the same kernel: `Aᵀ y / Aᵀ 1`, which is bicubic interpolation."""
         y = _full_precision(y)
         rows, columns = self._factors(y)
-        tall = rows.up.along_rows(y) / rows.up.along_rows(y.new_ones(y.shape[-2], 1))
-        return columns.up.along_columns(tall) / columns.up.along_columns(y.new_ones(1, y.shape[-1]))
+        tall, wide = y.new_ones(y.shape[-2], 1), y.new_ones(1, y.shape[-1])
+        with exact_products(y.device):
+            taller = rows.up.along_rows(y) / rows.up.along_rows(tall)
+            return columns.up.along_columns(taller) / columns.up.along_columns(wide)
 
     def _factors(self, like: Tensor) -> tuple[AxisFactors, AxisFactors]:
         (h, w), (H, W) = self.measurement_size, self.image_size
