@@ -46,7 +46,7 @@ def bicubic_taps(h: int, H: int) -> tuple[Int[Tensor, " h"], Float[Tensor, "h ta
 class Banded:
     """A banded matrix, kept as dense blocks of consecutive rows over the columns they reach.
 
-    Who multiplies sees to it that products are exact (`exact_products`).
+    Its products have no gradient. Who multiplies sees to it that they are exact (`exact_products`).
     """
 
     columns: int

@@ -161,10 +161,10 @@ def _fit(
 ) -> tuple[Float[Tensor, "H W"], float, int]:
     """Move `x` into [0, top] and as near to `y` as it comes; return the worst error and the rounds.
 
-    Accelerated projected gradient (FISTA, begun anew where the distance grows: O'Donoghue and
-    Candès 2015) on the distance of the downscaled image to `y`, which clips between the passes as
-    Pillow does. Minimising the plain distance, not that in the metric of `A†`, is what ends at the
-    least-squares bound.
+    Accelerated projected gradient (FISTA with restart, O'Donoghue and Candès 2015) on the distance
+    of the downscaled image to `y`, which clips between the passes as Pillow does. Minimising the
+    plain distance, not that in the metric of `A†`, is what ends at the least-squares bound. What is
+    within a level of `y` is not given up: the feedback may reach it yet.
     """
     (h, w), (H, W) = operator.measurement_size, operator.image_size
     rows = axis_factors(h, H, torch.float32, x.device)
@@ -173,8 +173,7 @@ def _fit(
     low, high = bounds(y.float(), _FIT_TOLERANCE)
     x = _into_range(x.clone(), top)
     z = x.clone()
-    momentum, worst, rounds = 1.0, math.inf, 0
-    distance = reached = math.inf
+    momentum, worst, reached, rounds = 1.0, math.inf, math.inf, 0
     while rounds < min(max_rounds, _FIT_ROUNDS if worst <= 0.5 else 3 * _FIT_ROUNDS):
         rounds += 1
         half = columns.down.along_columns(z)
@@ -186,22 +185,24 @@ def _fit(
             return z, worst, rounds
         if rounds >= patience and worst > _FAR:
             break
-        before, distance = distance, float(torch.linalg.vector_norm(missing))
         if rounds % _FIT_SPAN == 0:
-            if distance > _STALLED * reached:
+            before, reached = reached, float(torch.linalg.vector_norm(missing))
+            if worst > 1 and reached > _STALLED * before:
                 break
-            reached = distance
-        if distance > before:
-            momentum = 1.0
         gradient = rows.up.along_rows(missing)
         # Beyond the range nothing is gained by going further.
         outwards = half.sub_(held).mul_(gradient).sign_().clamp_(min=0)
         gradient = columns.up.along_columns(gradient.addcmul_(gradient, outwards, value=-1))
-        # In place: at this size the time goes into memory that is new each round.
+        # In place from here on: at this size the time goes into memory that is new each round.
         new = _into_range(torch.add(z, gradient, alpha=step, out=gradient), top)
-        following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-        z = _into_range(torch.lerp(x, new, 1 + (momentum - 1) / following, out=x), top)
-        x, momentum = new, following
+        change = torch.sub(new, x, out=x)
+        if float((z.sub_(new)).flatten().dot(change.flatten())) > 0:
+            x, z, momentum = new, new.clone(), 1.0
+        else:
+            following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+            ahead = (momentum - 1) / following
+            z = _into_range(torch.add(new, change, alpha=ahead, out=change), top)
+            x, momentum = new, following
     return x, worst, rounds
 
 

@@ -1,11 +1,12 @@
 """Makes a device of the simulated model out of what `load_tests/bench_gpu.py` measured on a GPU.
 
-    python tools/device_table.py docs/measurements/gpu/nvidia-h100-80gb-hbm3.json
+    python tools/device_table.py docs/measurements/gpu/nvidia-h100-80gb-hbm3.json \\
+        --gpu h100-measured
 
 writes an entry for each model in the result into `sr_engine/simulation/devices.json`, named after
-model and GPU (``sd3.5-medium-h100``), in the place of what stood under that name. Of a batch's
-time, what it pays once and what each row costs are fitted by least squares to the measured batches
-of native tiles.
+model and GPU (``sd3.5-medium-h100-measured``), in the place of what stood under that name. Of the
+time of a batch, what it pays once and what each row costs are fitted by least squares to the
+measured batches of native tiles.
 """
 
 import argparse

@@ -237,6 +237,15 @@ def test_a_fit_that_leads_nowhere_ends(scale: float) -> None:
     assert result.rounds < 40
 
 
+def test_a_fit_that_stalls_within_a_level_is_not_given_up() -> None:
+    generator = torch.Generator().manual_seed(890)
+    blocks = 255 * torch.randint(2, (1, 11, 9), generator=generator).to(torch.uint8)
+    there = blocks.repeat_interleave(4, 1).repeat_interleave(4, 2)[:, :42, :34]
+    y = pillow_downscale(there, (21, 17))
+    grey = torch.full(there.shape, 0.5)
+    assert round_consistently(grey, y, BicubicDownscale((21, 17), 2)).exact
+
+
 @pytest.mark.parametrize("scale", [1.5, 2, 4])
 def test_patience_changes_nothing_that_comes_back(scale: float) -> None:
     y = photo("coffee", 40, 40) // 2 + 64
