@@ -27,7 +27,7 @@ from sr_engine.repair import HOPELESS, bounds, repair
 
 __all__ = ["RoundedImage", "pillow_downscale", "round_consistently", "round_plainly"]
 
-_FIT_ROUNDS = 40  # enough wherever a solution exists; without one, twice as many again
+_FIT_ROUNDS = 40  # mostly enough; what is not within half a level then gets twice as many again
 _FAR = 6.0  # levels: what is nearer than this after a dozen rounds may come back yet
 _FIT_SPAN = 8  # rounds in which a fit that leads anywhere brings the distance down …
 _STALLED = 0.99  # … to less than this share of it
