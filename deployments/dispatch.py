@@ -24,7 +24,7 @@ from deployments.kinds import RETRY_AFTER_S
 from deployments.messages import ModelDescription, Order, UpscaleReply
 from deployments.problems import Problem, problem_of
 from deployments.retries import RetryBudget
-from sr_engine.errors import EngineDead, EngineOverloaded, NullscaleError
+from nullscale.errors import EngineDead, EngineOverloaded, NullscaleError
 from sr_engine.events import Progress
 
 logger = logging.getLogger(__name__)

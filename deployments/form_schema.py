@@ -2,16 +2,10 @@
 
 from typing import Any, get_args
 
-from sr_engine.imaging.encoding import JPEG_QUALITY
-from sr_engine.imaging.image_io import OutputFormat
-from sr_engine.presets import Preset
-from sr_engine.request import (
-    CHOICES,
-    MAX_PROMPT_CHARS,
-    MAX_SCALE,
-    MAX_SEED,
-    MAX_STEPS,
-)
+from nullscale.imaging.encoding import JPEG_QUALITY
+from nullscale.imaging.image_io import OutputFormat
+from nullscale.maths.params import CHOICES, MAX_PROMPT_CHARS, MAX_SCALE, MAX_SEED, MAX_STEPS
+from nullscale.maths.presets import Preset
 
 MIN_DEADLINE_S, MAX_DEADLINE_S = 0.001, 86400
 

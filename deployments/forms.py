@@ -19,10 +19,10 @@ from deployments.kinds import RETRY_AFTER_S
 from deployments.limits import Limits
 from deployments.messages import ModelDescription
 from deployments.problems import Problem, invalid_fields
-from sr_engine.errors import InvalidParameter, PromptUnsupported
-from sr_engine.imaging.image_io import OutputFormat
-from sr_engine.presets import Preset, preset_params
-from sr_engine.request import UpscaleParams, Value
+from nullscale.errors import InvalidParameter, PromptUnsupported
+from nullscale.imaging.image_io import OutputFormat
+from nullscale.maths.params import UpscaleParams, Value
+from nullscale.maths.presets import Preset, preset_params
 
 MAX_FIELDS = 64
 MAX_FIELD_BYTES = 64 * 1024

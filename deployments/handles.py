@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from deployments.messages import ModelDescription, UpscaleReply
+from nullscale.maths.params import Value
 from sr_engine.events import Progress
-from sr_engine.request import Value
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -28,10 +28,10 @@ from deployments.running import running_upscalers
 from deployments.schemas import Model, ModelList, Status
 from deployments.settings import Settings
 from deployments.static_page import StaticPage
-from sr_engine.errors import InvalidImage
-from sr_engine.imaging.image_io import decode_image
-from sr_engine.presets import PRESETS
-from sr_engine.request import MAX_SEED
+from nullscale.errors import InvalidImage
+from nullscale.imaging.image_io import decode_image
+from nullscale.maths.params import MAX_SEED
+from nullscale.maths.presets import PRESETS
 
 JOBS_AGAIN_S = 60.0
 

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from deployments.job_store import Job, JobStore
 from deployments.problems import Problem, details_of
 from deployments.schemas import JobStatus
+from nullscale.imaging.encoding import encode_image
 from sr_engine.events import Progress, QueuedEvent, StepEvent
-from sr_engine.imaging.encoding import encode_image
 
 PREVIEW_QUALITY = 70
 

@@ -15,7 +15,7 @@ from deployments.messages import Order
 from deployments.pictures import Picture
 from deployments.problems import Problem
 from deployments.schemas import JobState
-from sr_engine.request import MAX_STEPS
+from nullscale.maths.params import MAX_STEPS
 
 # As many as a job may have steps, and some.
 MAX_EVENTS = MAX_STEPS + 24

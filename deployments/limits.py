@@ -3,7 +3,7 @@
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from sr_engine.imaging.image_io import ImageLimits
+from nullscale.imaging.image_io import ImageLimits
 
 # Past these sizes Pillow itself warns of a decompression bomb.
 PILLOW_MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26

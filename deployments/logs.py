@@ -3,7 +3,7 @@
 import logging
 
 SERVE_LOGGER = "ray.serve"
-OURS = ("deployments", "sr_engine")
+OURS = ("deployments", "nullscale", "sr_engine")
 
 
 def join_serve() -> None:

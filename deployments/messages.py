@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sr_engine.imaging.image_io import OutputFormat, SourceImage
-from sr_engine.request import UpscaleParams
+from nullscale.imaging.image_io import OutputFormat, SourceImage
+from nullscale.maths.params import UpscaleParams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

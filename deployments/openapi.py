@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from deployments.kinds import KINDS, MEDIA_TYPE
 from deployments.schemas import JobStatus, ProblemDetails, UpscaleAnswer
-from sr_engine.imaging.image_io import OutputFormat
+from nullscale.imaging.image_io import OutputFormat
 
 EVENTS_EXAMPLE = """id: 1
 event: queued

@@ -11,10 +11,10 @@ from deployments.messages import Order, UpscaleReply
 from deployments.problems import Problem
 from deployments.schemas import TimingsMs
 from deployments.workload import work_units
-from sr_engine.imaging.alpha import add_alpha
-from sr_engine.imaging.encoding import encode_image, measure_consistency
-from sr_engine.operators import output_side
-from sr_engine.result import Consistency
+from nullscale.imaging.alpha import add_alpha
+from nullscale.imaging.encoding import encode_image, measure_consistency
+from nullscale.maths.consistency import Consistency
+from nullscale.maths.operators import output_side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from starlette.routing import Match, Route
 
 from deployments.kinds import KINDS, MEDIA_TYPE, REQUEST_ID, RETRY_AFTER_S, TYPE_PREFIX
 from deployments.schemas import FieldError, ProblemDetails
-from sr_engine.errors import (
+from nullscale.errors import (
     DeadlineExceeded,
     EngineOverloaded,
     ImageTooLarge,

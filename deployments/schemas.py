@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from deployments.limits import Limits
-from sr_engine.presets import Preset
-from sr_engine.request import Value
+from nullscale.maths.params import Value
+from nullscale.maths.presets import Preset
 
 
 class TimingsMs(BaseModel):

@@ -18,11 +18,11 @@ from deployments import logs
 from deployments.messages import ModelDescription, UpscaleReply
 from deployments.repeating import repeat
 from deployments.settings import Settings
-from sr_engine.errors import EngineDead
-from sr_engine.events import Progress
-from sr_engine.request import UpscaleRequest, Value
-from sr_engine.result import UpscaleResult
-from sr_engine.work import Caps
+from nullscale.errors import EngineDead
+from nullscale.maths.params import Value
+from nullscale.scheduling.work import Caps
+from sr_engine.events import Progress, UpscaleResult
+from sr_engine.request import UpscaleRequest
 
 logger = logging.getLogger(__name__)
 

@@ -10,17 +10,18 @@ import torch
 from deployments.metrics import RayRecorder
 from deployments.upscaler import UpscalerArgs
 from deployments.workload import work_units
+from nullscale.errors import ModelLoadError, NullscaleError
+from nullscale.networks.checkpoint import one_line
+from nullscale.simulation.devices import PREFIX
+from nullscale.simulation.simulated import SimulatedModel, SimulatedRequest
 from sr_engine.active import ActiveRequest
 from sr_engine.caps import settle_caps
-from sr_engine.checkpoint import one_line
 from sr_engine.engine import SREngine
-from sr_engine.errors import ModelLoadError, NullscaleError
 from sr_engine.jobs import Begin
 from sr_engine.metrics import Metrics, PrometheusRecorder
+from sr_engine.model import Model
 from sr_engine.plan import VAE_TILE_PX
-from sr_engine.runner import Model, Runner
-from sr_engine.simulation.devices import PREFIX
-from sr_engine.simulation.simulated import SimulatedModel, SimulatedRequest
+from sr_engine.runner import Runner
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def _warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
         model, begin = SimulatedModel(args.model.removeprefix(PREFIX)), SimulatedRequest
     else:
         # Diffusers takes longest of all that a replica imports, and a simulated one needs none.
-        from sr_engine.loading import load_model
+        from nullscale.networks.loading import load_model
 
         model = loaded = load_model(
             args.model,
@@ -73,7 +74,7 @@ def _warm_engine(args: UpscalerArgs) -> tuple[SREngine, float]:
         )
         on_cuda = loaded.device.type == "cuda"
         if args.compile == "always" or (args.compile == "auto" and on_cuda):
-            from sr_engine.compiling import compile_networks
+            from nullscale.networks.compiling import compile_networks
 
             compile_networks(loaded)
         begin = ActiveRequest

@@ -13,7 +13,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from deployments.sizing import Load, Memory, Settings, decide
 from deployments.workload import Arrivals, present_rate
-from sr_engine.simulation.traffic import Arrival, FleetState
+from nullscale.simulation.traffic import Arrival, FleetState
 
 UPSCALER = DeploymentID("Upscaler", "nullscale")
 

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sr_engine.ddnm import restore
-from sr_engine.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
-from sr_engine.operators import BicubicDownscale, Canvas
+from nullscale.maths.ddnm import restore
+from nullscale.maths.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
+from nullscale.maths.operators import BicubicDownscale, Canvas
+from nullscale.maths.sampling import sigma_schedule
+from nullscale.maths.tiling import blend
+from nullscale.scheduling.work import Phase, Variant
+from sr_engine.model import Model
 from sr_engine.plan import OVERLAP_SHARE, tiles_of
 from sr_engine.request import UpscaleRequest
-from sr_engine.runner import Model
-from sr_engine.sampling import sigma_schedule
-from sr_engine.tiling import blend
-from sr_engine.work import Phase, Variant
 
 
 def plain_loop(request: UpscaleRequest, model: Model) -> Tensor:

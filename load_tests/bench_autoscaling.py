@@ -36,10 +36,10 @@ from traces import TRACES, Trace, burst, steady
 
 from deployments.autoscaling import ByWork as Policy
 from deployments.sizing import Settings
-from sr_engine.simulation.devices import Device
-from sr_engine.simulation.fleet import Fleet, run_fleet
-from sr_engine.simulation.traffic import Report
-from sr_engine.simulation.virtual_replica import ReplicaSettings
+from nullscale.simulation.devices import Device
+from nullscale.simulation.fleet import Fleet, run_fleet
+from nullscale.simulation.traffic import Report
+from nullscale.simulation.virtual_replica import ReplicaSettings
 
 DEVICE = replace(sim.DEVICE, slow=2.0)
 """Half an H100: batches last twice as long, and a run half as long."""

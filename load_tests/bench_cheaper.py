@@ -24,11 +24,11 @@ from quality_pictures import load_truths, shrink
 from tables import markdown
 from torch import Tensor
 
+from nullscale.maths.params import Value
+from nullscale.networks.loading import load_model
+from nullscale.scheduling.work import Variant
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
-from sr_engine.request import Value
-from sr_engine.runner import Model
-from sr_engine.work import Variant
+from sr_engine.model import Model
 
 SCALE = 4
 

@@ -22,13 +22,13 @@ import torch
 from baselines import plain_loop
 from skimage import data
 
-import sr_engine.correction
+from nullscale.maths import correction
+from nullscale.maths.operators import BicubicDownscale
+from nullscale.maths.rounding import round_consistently
+from nullscale.networks.loading import load_model
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
-from sr_engine.operators import BicubicDownscale
+from sr_engine.events import UpscaleResult
 from sr_engine.request import UpscaleRequest
-from sr_engine.result import UpscaleResult
-from sr_engine.rounding import round_consistently
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ def projections_timed() -> Iterator[list[float]]:
 
         return call
 
-    with patch.object(sr_engine.correction, "project", timed(sr_engine.correction.project)):
+    with patch.object(correction, "project", timed(correction.project)):
         yield spent
 
 

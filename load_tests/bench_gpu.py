@@ -69,11 +69,11 @@ from gpu_requests import (  # noqa: E402
 )
 from gpu_watched import Watched  # noqa: E402
 
+from nullscale.networks.loading import load_model  # noqa: E402
+from nullscale.networks.memory import QUANTIZATIONS  # noqa: E402
+from nullscale.scheduling.work import Phase  # noqa: E402
 from sr_engine.engine import SREngine  # noqa: E402
-from sr_engine.loading import load_model  # noqa: E402
-from sr_engine.memory import QUANTIZATIONS  # noqa: E402
-from sr_engine.runner import Model  # noqa: E402
-from sr_engine.work import Phase  # noqa: E402
+from sr_engine.model import Model  # noqa: E402
 
 FOLDER = ROOT / "docs" / "measurements" / "gpu"
 SHM = Path("/dev/shm")

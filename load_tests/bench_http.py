@@ -24,11 +24,10 @@ import torch
 from cluster import configured, deployment_of, running
 from PIL import Image
 
+from nullscale.networks.loading import load_model
 from sr_engine.engine import SREngine
-from sr_engine.events import RequestFailure
-from sr_engine.loading import load_model
+from sr_engine.events import RequestFailure, UpscaleResult
 from sr_engine.request import UpscaleRequest
-from sr_engine.result import UpscaleResult
 
 SETTINGS = {"threads": 1, "limits": {"max_wait_s": 600}}
 

@@ -19,7 +19,7 @@ from skimage import data, transform
 from small_model import SmallModel
 
 from sr_engine.engine import SREngine
-from sr_engine.memory import BYTES_A_PIXEL
+from sr_engine.plan import BYTES_A_PIXEL
 
 BLOCK_PX = 125
 

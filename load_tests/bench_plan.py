@@ -4,7 +4,7 @@
 
 First clients that keep every worker busy, for the pictures a second at most; then requests at
 random times (Poisson, open loop) at a share of that, for the response times. The prediction is made
-before, from `sr_engine.simulation.capacity`, with other random arrivals than those that are sent,
+before, from `nullscale.simulation.capacity`, with other random arrivals than those that are sent,
 ten loads of them for a steady 95th percentile. The last line is a JSON object:
 
 throughput_error    pictures a second at saturation, predicted over measured, less 1
@@ -29,10 +29,10 @@ from closed_loop import Answer, keep_busy
 from cluster import configured, deployment_of, running
 from open_loop import Record, drive
 
-from sr_engine.request import UpscaleParams
-from sr_engine.simulation.capacity import Prediction, Service, Size, busy_s_each, load_of, predict
-from sr_engine.simulation.devices import PREFIX, find_device
-from sr_engine.simulation.traffic import Arrival
+from nullscale.maths.params import UpscaleParams
+from nullscale.simulation.capacity import Prediction, Service, Size, busy_s_each, load_of, predict
+from nullscale.simulation.devices import PREFIX, find_device
+from nullscale.simulation.traffic import Arrival
 
 STEPS = 8
 KINDS = (

@@ -20,10 +20,10 @@ from gaussian import Moments
 from gaussian_ddnm import Settings, recursion
 from gaussian_pictures import CONTRAST, Figures, Judge, measured
 
-from sr_engine.checkpoint import BUNDLED_FOLDER, read_defaults
-from sr_engine.presets import Preset, preset_params
-from sr_engine.request import UpscaleParams
-from sr_engine.sampling import sigma_schedule, time_travel
+from nullscale.maths.params import UpscaleParams
+from nullscale.maths.presets import Preset, preset_params
+from nullscale.maths.sampling import sigma_schedule, time_travel
+from nullscale.networks.checkpoint import BUNDLED_FOLDER, read_defaults
 
 SHIFT = 3.0
 STEPS = (1, 4, 6, 8, 16, 28, 100)

@@ -29,8 +29,8 @@ from quality_plans import LONG_TABLE_PX, SCALE, SCALES, Plan, figures, merged, p
 from quality_records import Records
 from quality_runs import Bench, Weights
 
+from nullscale.networks.loading import load_model
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
 
 
 def part_of(text: str) -> slice:

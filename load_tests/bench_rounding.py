@@ -23,10 +23,10 @@ from PIL import Image
 from quality_pictures import load_truths
 from tables import markdown
 
+from nullscale.maths.operators import BicubicDownscale, output_side
+from nullscale.maths.rounding import round_consistently, round_plainly
+from nullscale.networks.loading import load_model
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
-from sr_engine.operators import BicubicDownscale, output_side
-from sr_engine.rounding import round_consistently, round_plainly
 
 SCALES = (1.1, 1.5, 2, 2.7, 3, 4, 8)
 
@@ -49,9 +49,9 @@ def measure(engine: SREngine, truth: np.ndarray, scale: float) -> dict[str, floa
     target = torch.from_numpy(np.array(truth_px)).permute(2, 0, 1).double()
     errors = [(r.image.double() - target).square().mean() for r in (plain, exact)]
     return {
-        "exact_share": exact.exact_share,
-        "plain_share": plain.exact_share,
-        "pictures": float(exact.exact),
+        "exact_share": exact.consistency.exact_share,
+        "plain_share": plain.consistency.exact_share,
+        "pictures": float(exact.consistency.exact),
         "time_share": rounding_s / whole_s,
         "moved": float((exact.image.double() - plain.image.double()).abs().mean()),
         "psnr_cost_db": float(10 * (errors[1] / errors[0]).log10()),

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import simulation as sim
 
-from sr_engine.simulation.fleet import Fleet, run_fleet
-from sr_engine.simulation.routing import Route, least_work, power_of_two
-from sr_engine.simulation.traffic import Arrival
-from sr_engine.simulation.virtual_replica import ReplicaSettings
+from nullscale.simulation.fleet import Fleet, run_fleet
+from nullscale.simulation.routing import Route, least_work, power_of_two
+from nullscale.simulation.traffic import Arrival
+from nullscale.simulation.virtual_replica import ReplicaSettings
 
 SHORT, LONG = sim.tiled(1, 4), sim.tiled(16, 28)
 ROUTES: dict[str, Route] = {"two random choices": power_of_two, "least work": least_work}

@@ -18,11 +18,11 @@ import numpy as np
 import simulation as sim
 from tables import markdown
 
-from sr_engine.costs import Costs
-from sr_engine.entry import Entry
-from sr_engine.scheduler import Lead, Scheduler, least_work_first
-from sr_engine.simulation.traffic import Arrival, Outcome
-from sr_engine.work import Kind, Phase, Plan
+from nullscale.scheduling.costs import Costs
+from nullscale.scheduling.entry import Entry
+from nullscale.scheduling.scheduler import Lead, Scheduler, least_work_first
+from nullscale.scheduling.work import Kind, Phase, Plan
+from nullscale.simulation.traffic import Arrival, Outcome
 
 SHORT, LONG = sim.tiled(1, 4), sim.tiled(16, 28)
 

@@ -18,13 +18,13 @@ from PIL import Image
 from skimage import data
 
 import sr_engine.plan
+from nullscale.maths.tiling import Tile
+from nullscale.networks.loading import load_model
+from nullscale.scheduling.work import Phase
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
-from sr_engine.model_info import ModelInfo
+from sr_engine.model import ModelInfo
 from sr_engine.plan import canvas_of, tiles_of
 from sr_engine.request import UpscaleRequest
-from sr_engine.tiling import Tile
-from sr_engine.work import Phase
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,11 @@ from baselines import plain_loop
 from skimage import data
 from torch import Tensor
 
+from nullscale.networks.loading import load_model
+from nullscale.scheduling.work import Phase, Variant
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
-from sr_engine.prompts import PromptEmbeddings
+from sr_engine.model import Model, PromptEmbeddings
 from sr_engine.request import UpscaleRequest
-from sr_engine.runner import Model
-from sr_engine.work import Phase, Variant
 
 
 class TimedModel:

@@ -22,12 +22,12 @@ from skimage import data
 from tables import markdown
 
 import sr_engine.plan
+from nullscale.maths.operators import Canvas
+from nullscale.networks.loading import load_model
+from nullscale.scheduling.work import Phase
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
-from sr_engine.model_info import ModelInfo
-from sr_engine.operators import Canvas
+from sr_engine.model import ModelInfo
 from sr_engine.plan import tiles_of
-from sr_engine.work import Phase
 
 SCALE = 4
 SIDES_PX = (520, 640, 768, 960)

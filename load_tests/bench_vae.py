@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sr_engine.autoencoder import Autoencoder
-from sr_engine.loading import load_model
+from nullscale.networks.autoencoder import Autoencoder
+from nullscale.networks.loading import load_model
 
 
 def main() -> None:

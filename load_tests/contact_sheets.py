@@ -18,8 +18,8 @@ from quality_runs import Bench, Weights
 from scipy.ndimage import uniform_filter
 from skimage import data
 
+from nullscale.networks.loading import load_model
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 EXAMPLE = IMAGES.parents[1] / "examples" / "coffee.png"

@@ -38,7 +38,7 @@ from ray import serve
 from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 from watched_app import Batch
 
-from sr_engine.work import Phase
+from nullscale.scheduling.work import Phase
 
 IMPORT_PATH = "watched_app:build_app"
 ARGS = {

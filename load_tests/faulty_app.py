@@ -17,10 +17,9 @@ import deployments.app
 from deployments.app import AppArgs
 from deployments.messages import UpscaleReply
 from deployments.upscaler import Upscaler, UpscalerArgs
-from sr_engine.prompts import PromptEmbeddings
-from sr_engine.result import UpscaleResult
-from sr_engine.runner import Model
-from sr_engine.work import Variant
+from nullscale.scheduling.work import Variant
+from sr_engine.events import UpscaleResult
+from sr_engine.model import Model, PromptEmbeddings
 
 
 class FaultyModel:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deployments.form_schema import MAX_DEADLINE_S, MIN_DEADLINE_S
-from sr_engine.request import MAX_STEPS
+from nullscale.maths.params import MAX_STEPS
 
 FEW_STEPS = 8
 MODES = {

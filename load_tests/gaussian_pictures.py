@@ -10,7 +10,7 @@ from gaussian import Affine, Array, Moments, Problem, posterior, typical_measure
 from gaussian_ddnm import Settings, recursion
 from torch import Tensor
 
-from sr_engine.operators import BicubicDownscale
+from nullscale.maths.operators import BicubicDownscale
 
 SCALE = 4
 CONTRAST = 0.1

@@ -15,8 +15,8 @@ import torch
 from gpu_models import Bench
 from torch.utils.flop_counter import FlopCounterMode
 
-from sr_engine.memory import memory_estimate
-from sr_engine.work import Kind, Phase, Plan
+from nullscale.networks.memory import memory_estimate
+from nullscale.scheduling.work import Kind, Phase, Plan
 
 WARM_UP = 2
 MOST = 20

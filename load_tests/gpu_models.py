@@ -19,14 +19,13 @@ from diffusers import (
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sr_engine.compiling import compile_networks
-from sr_engine.loading import load_model
-from sr_engine.model import SRModel
-from sr_engine.model_info import ModelInfo
-from sr_engine.prompts import PromptEmbeddings
-from sr_engine.published import PUBLISHED, TOKENS, Architecture
-from sr_engine.request import UpscaleParams
-from sr_engine.work import Variant
+from nullscale.maths.params import UpscaleParams
+from nullscale.networks.compiling import compile_networks
+from nullscale.networks.loading import load_model
+from nullscale.networks.model import SRModel
+from nullscale.networks.published import PUBLISHED, TOKENS, Architecture
+from nullscale.scheduling.work import Variant
+from sr_engine.model import ModelInfo, PromptEmbeddings
 
 SHIFT = 3.0
 STD = 0.02

@@ -9,10 +9,10 @@ from gpu_models import Bench
 from gpu_report import Figures, Report, rounded
 from torch import Tensor
 
-from sr_engine.operators import BicubicDownscale, Canvas, project
-from sr_engine.rounding import round_consistently
-from sr_engine.runner import Model
-from sr_engine.work import Kind, Phase
+from nullscale.maths.operators import BicubicDownscale, Canvas, project
+from nullscale.maths.rounding import round_consistently
+from nullscale.scheduling.work import Kind, Phase
+from sr_engine.model import Model
 
 ROWS = (1, 2, 4, 8)
 SCALE = 4

@@ -2,8 +2,8 @@
 
     python load_tests/gpu_quantized.py CHECKPOINT --device cuda --dtype bfloat16
 
-One JSON line for each way that `sr_engine.quantization` knows; what cannot be loaded says why. The
-velocity is that of one row of a native tile. `bench_gpu.py` runs it.
+One JSON line for each way that `nullscale.networks.quantization` knows; what cannot be loaded says
+why. The velocity is that of one row of a native tile. `bench_gpu.py` runs it.
 """
 
 import argparse
@@ -22,11 +22,11 @@ from gpu_floors import Timing, timed  # noqa: E402
 from gpu_report import Figures, Report, rounded  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from sr_engine.compiling import compile_networks  # noqa: E402
-from sr_engine.errors import ModelLoadError  # noqa: E402
-from sr_engine.loading import load_model  # noqa: E402
-from sr_engine.memory import QUANTIZATIONS, weight_bytes  # noqa: E402
-from sr_engine.model import SRModel  # noqa: E402
+from nullscale.errors import ModelLoadError  # noqa: E402
+from nullscale.networks.compiling import compile_networks  # noqa: E402
+from nullscale.networks.loading import load_model  # noqa: E402
+from nullscale.networks.memory import QUANTIZATIONS, weight_bytes  # noqa: E402
+from nullscale.networks.model import SRModel  # noqa: E402
 
 SIGMA = 0.5
 

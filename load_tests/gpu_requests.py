@@ -16,14 +16,14 @@ from gpu_floors import Floors
 from gpu_report import Figures, rounded
 from gpu_watched import Watched
 
+from nullscale.maths.operators import BicubicDownscale
+from nullscale.maths.params import UpscaleParams
+from nullscale.maths.rounding import round_consistently
 from sr_engine.engine import SREngine
-from sr_engine.events import RequestFailure
-from sr_engine.operators import BicubicDownscale
+from sr_engine.events import RequestFailure, UpscaleResult
+from sr_engine.model import Model
 from sr_engine.plan import plan_stages
-from sr_engine.request import UpscaleParams, UpscaleRequest
-from sr_engine.result import UpscaleResult
-from sr_engine.rounding import round_consistently
-from sr_engine.runner import Model
+from sr_engine.request import UpscaleRequest
 
 SCALE = 4
 # Output sides over the native one, and steps: 32 pictures, most of them small.

@@ -26,10 +26,11 @@ from gpu_report import Figures  # noqa: E402
 from gpu_requests import engine_serves, picture_request  # noqa: E402
 from gpu_watched import Watched  # noqa: E402
 
+from nullscale.maths.params import UpscaleParams  # noqa: E402
 from sr_engine.caps import native_kinds  # noqa: E402
 from sr_engine.engine import SREngine  # noqa: E402
-from sr_engine.request import UpscaleParams, UpscaleRequest  # noqa: E402
-from sr_engine.runner import Model  # noqa: E402
+from sr_engine.model import Model  # noqa: E402
+from sr_engine.request import UpscaleRequest  # noqa: E402
 
 PICTURES = 4
 PARAMS = UpscaleParams(num_inference_steps=2, seed=0)

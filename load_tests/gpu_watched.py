@@ -8,10 +8,9 @@ import torch
 from gpu_report import Figures, rounded
 from torch import Tensor
 
+from nullscale.scheduling.work import Kind, Phase, Variant
 from sr_engine.engine import SREngine
-from sr_engine.prompts import PromptEmbeddings
-from sr_engine.runner import Model
-from sr_engine.work import Kind, Phase, Variant
+from sr_engine.model import Model, PromptEmbeddings
 
 
 class Watched:

@@ -7,8 +7,8 @@ from typing import Literal
 
 from quality_damages import DAMAGES, Damage
 
-from sr_engine.presets import PRESETS
-from sr_engine.request import Value
+from nullscale.maths.params import Value
+from nullscale.maths.presets import PRESETS
 
 Kind = Literal["bicubic", "lanczos", "pinv", "ddnm"]
 

@@ -16,14 +16,14 @@ from quality_measures import MOST_DB, compare
 from quality_methods import BALANCED, Method
 from quality_pictures import Truth, enlarge, shrink
 
-from sr_engine.checkpoint import find_checkpoint
+from nullscale.imaging.noise import noise_of
+from nullscale.maths.operators import BicubicDownscale
+from nullscale.maths.params import UpscaleParams
+from nullscale.maths.rounding import round_consistently
+from nullscale.networks.checkpoint import find_checkpoint
+from nullscale.samples import draw_samples
+from nullscale.scheduling.work import Variant
 from sr_engine.engine import SREngine
-from sr_engine.imaging.noise import noise_of
-from sr_engine.operators import BicubicDownscale
-from sr_engine.request import UpscaleParams
-from sr_engine.rounding import round_consistently
-from sr_engine.samples import draw_samples
-from sr_engine.work import Variant
 
 SEED = 1
 

@@ -23,8 +23,8 @@ from quality_pictures import load_truths
 from quality_plans import LONG_TABLE_PX, SCALE
 from quality_runs import Bench, Weights
 
+from nullscale.networks.loading import load_model
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
 
 PICTURE = Path(__file__).resolve().parents[1] / "examples" / "coffee.png"
 TIMED = ("methods", "defaults", "equal_time")

@@ -21,12 +21,12 @@ from PIL import Image, ImageDraw
 from tables import markdown
 from torch import Tensor
 
-from sr_engine.blur import Blurred
-from sr_engine.degradations import Chain, Degradation, Degraded, Grey
+from nullscale.maths.blur import Blurred
+from nullscale.maths.degradations import Chain, Degradation, Degraded, Grey
+from nullscale.maths.inpainting import Masked
+from nullscale.maths.operators import BicubicDownscale
+from nullscale.networks.loading import load_model
 from sr_engine.engine import SREngine
-from sr_engine.inpainting import Masked
-from sr_engine.loading import load_model
-from sr_engine.operators import BicubicDownscale
 
 WIDTH, HEIGHT = 192, 128
 SHOWN_PX = 288

@@ -24,9 +24,9 @@ from contact_sheets import IMAGES, JPEG_QUALITY, free_photos, labelled_row, stac
 from PIL import Image
 from quality_pictures import Truth, enlarge, load_truths, shrink
 
+from nullscale.maths.presets import PRESETS
+from nullscale.networks.loading import load_model
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
-from sr_engine.presets import PRESETS
 
 SCALE = 4
 SIDE_PX = 256

@@ -7,12 +7,12 @@ seconds. Only the scheduler and its cost model are the product's own.
 import random
 from collections.abc import Iterator, Sequence
 
-from sr_engine.scheduler import Lead, least_work_first
-from sr_engine.simulation.devices import DEVICES
-from sr_engine.simulation.fleet import Fleet, run_fleet
-from sr_engine.simulation.traffic import Arrival, Outcome
-from sr_engine.simulation.virtual_replica import ReplicaSettings
-from sr_engine.work import Kind, Phase, Plan, Stage
+from nullscale.scheduling.scheduler import Lead, least_work_first
+from nullscale.scheduling.work import Kind, Phase, Plan, Stage
+from nullscale.simulation.devices import DEVICES
+from nullscale.simulation.fleet import Fleet, run_fleet
+from nullscale.simulation.traffic import Arrival, Outcome
+from nullscale.simulation.virtual_replica import ReplicaSettings
 
 DEVICE = DEVICES["sd3.5-medium-h100"]
 NATIVE = DEVICE.native

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sr_engine.model_info import ModelInfo
-from sr_engine.prompts import PromptEmbeddings
-from sr_engine.request import UpscaleParams
-from sr_engine.work import Variant
+from nullscale.maths.params import UpscaleParams
+from nullscale.scheduling.work import Variant
+from sr_engine.model import ModelInfo, PromptEmbeddings
 
 FACTOR = 4
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import simulation as sim
 
 from deployments.workload import work_units
-from sr_engine.simulation.devices import Device
-from sr_engine.simulation.traffic import Arrival
-from sr_engine.tiling import cover
+from nullscale.maths.tiling import cover
+from nullscale.simulation.devices import Device
+from nullscale.simulation.traffic import Arrival
 
 STEPS = 8
 SIDES = {1024: 0.8, 2048: 0.17, 4096: 0.03}

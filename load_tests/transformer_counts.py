@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from sr_engine.fast_transformer import FastTransformer
-from sr_engine.prompts import PromptEmbeddings
-from sr_engine.published import PUBLISHED, TOKENS
+from nullscale.networks.fast_transformer import FastTransformer
+from nullscale.networks.published import PUBLISHED, TOKENS
+from sr_engine.model import PromptEmbeddings
 
 
 class WeightReads(TorchDispatchMode):

@@ -17,8 +17,8 @@ from deployments.app import AppArgs
 from deployments.ingress import Ingress
 from deployments.jobs import Jobs
 from deployments.upscaler import Upscaler, UpscalerArgs
+from nullscale.scheduling.work import Phase, TileTask
 from sr_engine.events import Event
-from sr_engine.work import Phase, TileTask
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import secrets
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,20 +11,19 @@ import torch.nn.functional as F
 from jaxtyping import UInt8
 from torch import Tensor
 
-from sr_engine.checks import check_picture
-from sr_engine.ddnm import restore
-from sr_engine.degradations import Degraded
-from sr_engine.nearby import round_nearby
-from sr_engine.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
-from sr_engine.operators import AveragePooling, BicubicDownscale, LinearOperator
+from nullscale.maths.checks import check_picture
+from nullscale.maths.ddnm import restore
+from nullscale.maths.network_calls import Decode, Denoise, Encode, NetworkCall, Sampler
+from nullscale.maths.params import MAX_SEED
+from nullscale.maths.problem import pose
+from nullscale.maths.tiling import Tile, blend
+from nullscale.scheduling.work import Phase
+from sr_engine.events import UpscaleResult
+from sr_engine.model import Model
 from sr_engine.plan import OVERLAP_SHARE, canvas_of, is_flat, sigmas_of, tiles_of
-from sr_engine.request import MAX_SEED, UpscaleRequest
-from sr_engine.result import Consistency, UpscaleResult
-from sr_engine.rounding import RoundedImage, round_consistently, round_plainly
-from sr_engine.runner import Model, Row
-from sr_engine.tiling import Tile, blend
+from sr_engine.request import UpscaleRequest
+from sr_engine.runner import Row
 from sr_engine.timing import on_device
-from sr_engine.work import Phase
 
 PHASES: dict[type[NetworkCall], Phase] = {
     Denoise: Phase.DENOISE,
@@ -54,11 +54,7 @@ class ActiveRequest:
         decoded: the last estimate in pixels, on the canvas; None until one was decoded.
     """
 
-    def __init__(
-        self,
-        request: UpscaleRequest,
-        model: Model,
-    ) -> None:
+    def __init__(self, request: UpscaleRequest, model: Model) -> None:
         params = request.params
         self.request = request
         self.seed = secrets.randbelow(MAX_SEED + 1) if params.seed is None else params.seed
@@ -73,40 +69,33 @@ class ActiveRequest:
             model.encode_prompt(prompt) if prompt else model.empty_prompt
             for prompt in (params.prompt, negative)
         ]
-        self._info = model.info
-        y = torch.from_numpy(request.image.copy()).permute(2, 0, 1)
-        self._y = on_device(y.contiguous(), model.info.device)
-        self._bicubic = BicubicDownscale(request.image.shape[:2], params.scale)
-        self._operator: LinearOperator = self._bicubic
-        self._measured = self._y / 255
-        if request.downscale == "average":
-            self._operator = AveragePooling(request.image.shape[:2], int(params.scale))
-        if request.degradation is not None:
-            self._operator = Degraded(self._operator, request.degradation)
-            self._measured = request.degradation.observe(self._measured)
-        self._canvas = canvas_of(request, model.info)
-        cells = [side // model.info.vae_factor for side in self._canvas.size]
-        generator = torch.Generator().manual_seed(self.seed)
-
-        def draw_noise() -> Tensor:
-            noise = torch.randn(model.info.latent_channels, *cells, generator=generator)
-            return on_device(noise, model.info.device)
-
+        self._info, device = model.info, model.info.device
+        small = torch.from_numpy(request.image.copy()).permute(2, 0, 1).contiguous()
+        self._problem = pose(
+            on_device(small, device), params.scale, request.downscale, request.degradation
+        )
+        self._canvas = canvas_of(request, self._info)
         self.open_calls: list[OpenCall] = []
         self._unfinished = 0
         self._sampler: Sampler | None = None
+        operator, y = self._problem.operator, self._problem.y
         if is_flat(request):
-            height, width = self._operator.image_size
-            self.picture = self._measured[:, :1, :1].expand(-1, height, width)
+            self.picture = y[:, :1, :1].expand(-1, *operator.image_size)
             return
+        cells = [side // self._info.vae_factor for side in self._canvas.size]
+        generator = torch.Generator().manual_seed(self.seed)
+
+        def draw(*shape: int) -> Tensor:
+            return on_device(torch.randn(shape, generator=generator), device)
+
         self._sampler = restore(
-            self._measured,
-            operator=self._operator,
+            y,
+            operator=operator,
             canvas=self._canvas,
-            sigmas=sigmas_of(params, model.info),
-            draw_noise=draw_noise,
+            sigmas=sigmas_of(params, self._info),
+            draw_noise=partial(draw, self._info.latent_channels, *cells),
             params=params,
-            probe=self._probe(generator) if params.tolerant else None,
+            probe=draw(*y.shape) if params.tolerant else None,
         )
         self._open_calls(next(self._sampler))
 
@@ -147,29 +136,18 @@ class ActiveRequest:
             InvalidResult: it cannot be the answer to this input.
         """
         assert self.picture is not None
-        check_picture(self.picture, self._measured, self._operator, self.request.params)
-        rounded = self._rounded(self.picture)
+        params, problem = self.request.params, self._problem
+        check_picture(self.picture, problem.y, problem.operator, params)
+        rounded = problem.round(self.picture, consistent=params.consistent)
         return UpscaleResult(
             request_id=self.request.request_id,
             image=rounded.image.permute(1, 2, 0).contiguous().cpu().numpy(),
             unrounded=self.picture.cpu(),
             seed=self.seed,
-            consistency=Consistency(
-                exact=rounded.exact,
-                exact_share=rounded.exact_share,
-                reachable=rounded.reachable,
-                psnr_db=rounded.psnr_db,
-            ),
+            consistency=rounded.consistency,
             queue_s=self.started_s - arrived_s,
             compute_s=time.monotonic() - self.started_s,
         )
-
-    def _rounded(self, picture: Tensor) -> RoundedImage:
-        consistent = self.request.params.consistent
-        if self._operator is not self._bicubic:
-            return round_nearby(picture, self._measured, self._operator, pin=consistent)
-        round_ = round_consistently if consistent else round_plainly
-        return round_(picture, self._y, self._bicubic)
 
     def preview(self) -> UInt8[np.ndarray, "h w 3"] | None:
         """Return the last decoded estimate, its longer side at most ``preview_px``."""
@@ -190,10 +168,6 @@ class ActiveRequest:
         if self._sampler is not None:
             self._sampler.close()
         self.open_calls.clear()
-
-    def _probe(self, generator: torch.Generator) -> Tensor:
-        noise = torch.randn(self._measured.shape, generator=generator)
-        return on_device(noise, self._info.device)
 
     def _open_calls(self, calls: tuple[NetworkCall, ...]) -> None:
         if isinstance(calls[0], Denoise):

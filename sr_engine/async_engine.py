@@ -6,46 +6,21 @@ import queue
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from functools import partial
 
+from nullscale.errors import EngineDead, EngineDraining, NullscaleError
+from nullscale.maths.params import UpscaleParams
+from nullscale.scheduling.work import Caps
 from sr_engine.callers import Caller, Callers
 from sr_engine.engine import SREngine
-from sr_engine.errors import EngineDead, EngineDraining, NullscaleError
-from sr_engine.events import Progress, RequestFailure
-from sr_engine.request import UpscaleParams, UpscaleRequest
-from sr_engine.result import UpscaleResult
-from sr_engine.work import Caps
+from sr_engine.events import Progress, RequestFailure, UpscaleResult
+from sr_engine.request import UpscaleRequest
 
 logger = logging.getLogger(__name__)
 
 IDLE_WAIT_S = 0.5
 QUEUE_NEWS_S = 0.5
 HEARTBEAT_LIMIT_S = 120.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Add:
-    request: UpscaleRequest
-    caller: Caller
-
-
-@dataclass(frozen=True, slots=True)
-class _Abort:
-    request_id: str
-    caller: Caller
-
-
-@dataclass(frozen=True, slots=True)
-class _Limit:
-    caps: Caps
-
-
-@dataclass(frozen=True, slots=True)
-class _Close:
-    pass
-
-
-_Command = _Add | _Abort | _Limit | _Close
 
 
 class AsyncSREngine:
@@ -57,11 +32,13 @@ class AsyncSREngine:
     def __init__(self, engine: SREngine, *, heartbeat_limit_s: float = HEARTBEAT_LIMIT_S) -> None:
         self._engine = engine
         self._heartbeat_limit_s = heartbeat_limit_s
-        self._commands: queue.SimpleQueue[_Command] = queue.SimpleQueue()
+        # What the thread is asked to do between two batches.
+        self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._callers = Callers()
         self._open = 0  # requests whose coroutine has not ended; of interest to `drain` alone
         self._open_lock = threading.Lock()
         self._draining = False
+        self._closing = False
         self._told_s = 0.0
         self._heartbeat_s = time.monotonic()
         self._death: BaseException | None = None
@@ -103,12 +80,12 @@ class AsyncSREngine:
         loop = asyncio.get_running_loop()
         caller = Caller(loop, loop.create_future(), on_event)
         try:
-            self._commands.put(_Add(request, caller))
+            self._commands.put(partial(self._add, request, caller))
             if self._stopped:
-                raise EngineDead("the engine has stopped") from self._death
+                raise self._dead()
             return await caller.future
         except asyncio.CancelledError:
-            self._commands.put(_Abort(request.request_id, caller))
+            self._commands.put(partial(self._abort, request.request_id, caller))
             raise
         finally:
             with self._open_lock:
@@ -145,7 +122,7 @@ class AsyncSREngine:
 
     def limit(self, caps: Caps) -> None:
         """Work by other caps from the next batch on; what is under way stays."""
-        self._commands.put(_Limit(caps))
+        self._commands.put(partial(self._engine.limit, caps))
 
     def check_health(self) -> None:
         """Do nothing while the engine lives.
@@ -154,14 +131,14 @@ class AsyncSREngine:
             EngineDead: its thread has ended, or has not come round for too long.
         """
         if self._death is not None or not self._thread.is_alive():
-            raise EngineDead("the engine has stopped") from self._death
+            raise self._dead()
         silent_s = self.heartbeat_age_s
         if silent_s > self._heartbeat_limit_s:
             raise EngineDead(f"the engine has not finished a batch for {silent_s:.0f} s")
 
     def close(self) -> None:
         """End the thread after the batch under way; what is unfinished fails with `EngineDead`."""
-        self._commands.put(_Close())
+        self._commands.put(self._close)
         self._thread.join()
 
     def _run(self) -> None:
@@ -175,33 +152,22 @@ class AsyncSREngine:
             self._death = err
         # Set before the last look at the queue: whoever comes after it sees this.
         self._stopped = True
-        dead = EngineDead("the engine has stopped")
-        dead.__cause__ = self._death
-        self._callers.fail(dead)
+        self._callers.fail(self._dead())
         while not self._commands.empty():
-            command = self._commands.get()
-            if isinstance(command, _Add):
-                command.caller.end(RequestFailure(command.request.request_id, dead))
+            self._commands.get()()
 
     def _take_commands(self) -> bool:
-        """Carry out what was asked for since the last batch; return False to end."""
+        """Do what was asked for since the last batch; return False to end."""
         idle = not self._engine.has_work()
-        while True:
+        while not self._closing:
             try:
                 command = self._commands.get(block=idle, timeout=IDLE_WAIT_S)
             except queue.Empty:
                 return True
             idle = False
             self._told_s = 0.0
-            if isinstance(command, _Close):
-                return False
-            if isinstance(command, _Limit):
-                self._engine.limit(command.caps)
-            elif isinstance(command, _Abort):
-                if self._callers.has(command.request_id, command.caller):
-                    self._callers.deliver(self._engine.abort(command.request_id))
-            else:
-                self._add(command)
+            command()
+        return False
 
     def _step(self) -> None:
         # Its own scope: a thread that waits must not keep the last picture alive.
@@ -215,15 +181,28 @@ class AsyncSREngine:
         self._told_s = time.monotonic()
         self._callers.tell_positions(self._engine.queue())
 
-    def _add(self, command: _Add) -> None:
-        request_id = command.request.request_id
+    def _add(self, request: UpscaleRequest, caller: Caller) -> None:
         try:
-            self._engine.add_request(command.request)
+            if self._stopped:
+                raise self._dead()
+            self._engine.add_request(request)
         except NullscaleError as err:
-            command.caller.end(RequestFailure(request_id, err))
+            caller.end(RequestFailure(request.request_id, err))
+            return
         except BaseException:
             # The thread is about to end, and tells every caller that it knows.
-            self._callers.add(request_id, command.caller)
+            self._callers.add(request.request_id, caller)
             raise
-        else:
-            self._callers.add(request_id, command.caller)
+        self._callers.add(request.request_id, caller)
+
+    def _abort(self, request_id: str, caller: Caller) -> None:
+        if self._callers.has(request_id, caller):
+            self._callers.deliver(self._engine.abort(request_id))
+
+    def _close(self) -> None:
+        self._closing = True
+
+    def _dead(self) -> EngineDead:
+        dead = EngineDead("the engine has stopped")
+        dead.__cause__ = self._death
+        return dead

@@ -7,11 +7,12 @@ from collections.abc import Callable, Generator, Iterable
 import numpy as np
 from jaxtyping import UInt8
 
-from sr_engine.degradations import Degradation
-from sr_engine.events import Event, RequestFailure, StepEvent
-from sr_engine.request import Downscale, UpscaleParams, UpscaleRequest
-from sr_engine.result import UpscaleResult
-from sr_engine.runner import Model
+from nullscale.maths.degradations import Degradation
+from nullscale.maths.params import UpscaleParams
+from nullscale.maths.problem import Downscale
+from sr_engine.events import Event, RequestFailure, StepEvent, UpscaleResult
+from sr_engine.model import Model
+from sr_engine.request import UpscaleRequest
 
 
 class BlockingCalls(ABC):

@@ -5,9 +5,8 @@ import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sr_engine.errors import NullscaleError
-from sr_engine.events import Event, Progress, QueuedEvent, RequestFailure, StepEvent
-from sr_engine.result import UpscaleResult
+from nullscale.errors import NullscaleError
+from sr_engine.events import Event, Progress, QueuedEvent, RequestFailure, StepEvent, UpscaleResult
 
 
 @dataclass(slots=True, eq=False)

@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from nullscale.scheduling.work import Kind, Phase, Variant
 from sr_engine.failures import REQUEST_ERRORS
-from sr_engine.memory import BYTES_A_PIXEL
-from sr_engine.model_info import ModelInfo
-from sr_engine.plan import VAE_TILE_PX
-from sr_engine.runner import Model, Row, Runner
-from sr_engine.work import Kind, Phase, Variant
+from sr_engine.model import Model, ModelInfo
+from sr_engine.plan import BYTES_A_PIXEL, VAE_TILE_PX
+from sr_engine.runner import Row, Runner
 
 logger = logging.getLogger(__name__)
 

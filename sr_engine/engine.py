@@ -10,27 +10,21 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sr_engine.accounts import Accounts
+from nullscale.errors import DeadlineExceeded, EngineError, InvalidParameter, RequestAborted
+from nullscale.scheduling.costs import ROW_LIMITS, Costs
+from nullscale.scheduling.estimates import check_deadline
+from nullscale.scheduling.scheduler import Scheduler
+from nullscale.scheduling.work import Caps, Kind, Phase, TileTask, Variant
 from sr_engine.active import ActiveRequest
 from sr_engine.blocking import BlockingCalls
-from sr_engine.costs import ROW_LIMITS, Costs
-from sr_engine.errors import (
-    DeadlineExceeded,
-    EngineError,
-    InvalidParameter,
-    RequestAborted,
-)
-from sr_engine.estimates import check_deadline
-from sr_engine.events import Event, QueuedEvent, RequestFailure
+from sr_engine.events import Event, QueuedEvent, RequestFailure, UpscaleResult
 from sr_engine.failures import REQUEST_ERRORS, failure_of
-from sr_engine.jobs import Begin, Job, Jobs
+from sr_engine.jobs import Active, Begin, Job
 from sr_engine.metrics import Metrics, PrometheusRecorder
+from sr_engine.model import Model
 from sr_engine.plan import canvas_of, plan_stages
 from sr_engine.request import UpscaleRequest
-from sr_engine.result import UpscaleResult
-from sr_engine.runner import Model, Runner
-from sr_engine.scheduler import Scheduler
-from sr_engine.work import Caps, Kind, Phase, TileTask, Variant
+from sr_engine.runner import Runner
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +34,7 @@ class SREngine(BlockingCalls):
 
     Args:
         max_active: requests that may hold latents and pixels at once; the rest wait.
-        max_active_pixels: of output that those may have in all, `sr_engine.memory.BYTES_A_PIXEL`
+        max_active_pixels: of output that those may have in all, `sr_engine.plan.BYTES_A_PIXEL`
             bytes each; a larger picture runs alone.
         clock: what deadlines are read on.
         limits: rows that no batch of a phase may exceed; below, they follow the measured costs.
@@ -65,8 +59,8 @@ class SREngine(BlockingCalls):
         self.metrics = metrics or Metrics(PrometheusRecorder())
         self.runner = Runner(model, costs, self.metrics)
         self._scheduler = Scheduler(max_active, costs, max_active_pixels=max_active_pixels)
-        self._jobs = Jobs()
-        self._accounts = Accounts()
+        self._jobs: dict[str, Job] = {}
+        self._spent_s: dict[str, float] = {}
 
     @property
     def model(self) -> Model:
@@ -97,7 +91,7 @@ class SREngine(BlockingCalls):
             except EngineError as err:
                 self.metrics.failed(err)
                 raise
-        self._accounts.open(request_id)
+        self._spent_s[request_id] = 0.0
         self._queue(Job(request, plan, time.monotonic(), needs_s))
 
     def limit(self, caps: Caps) -> None:
@@ -131,7 +125,7 @@ class SREngine(BlockingCalls):
         batch = self._scheduler.next_batch()
         for task, outcome in self._run(batch):
             # An earlier tile of the same request may have failed it within this very loop.
-            if self._jobs.active(task.request_id) is None:
+            if self._active(task.request_id) is None:
                 continue
             if isinstance(outcome, Exception):
                 self._fail(task.request_id, outcome, events, task.kind)
@@ -142,12 +136,12 @@ class SREngine(BlockingCalls):
         self.metrics.busy(busy_s)
         # Without a batch there were only those that ended before they needed one.
         who = [task.request_id for task in batch] or [event.request_id for event in events]
-        self._accounts.charge(who, busy_s)
+        self._charge(who, busy_s)
         return [self._settled(event) for event in events]
 
     def _queue(self, job: Job) -> None:
         request = job.request
-        self._jobs.add(job)
+        self._jobs[request.request_id] = job
         self._scheduler.add(
             request.request_id,
             job.plan,
@@ -174,7 +168,7 @@ class SREngine(BlockingCalls):
         return events
 
     def _run(self, batch: list[TileTask]) -> list[tuple[TileTask, Tensor | Exception]]:
-        found = [(task, self._jobs.active(task.request_id)) for task in batch]
+        found = [(task, self._active(task.request_id)) for task in batch]
         rows = [(task, active.row(task.row)) for task, active in found if active is not None]
         if not rows:
             return []
@@ -224,17 +218,31 @@ class SREngine(BlockingCalls):
             events.append(result)
             self.metrics.finished(result, job.request.params.denoising_steps, job.estimated_s)
 
+    def _charge(self, request_ids: list[str], seconds: float) -> None:
+        """Divide a step's time evenly among its rows: together, they pay for all busy time."""
+        for request_id in request_ids:
+            if request_id in self._spent_s:
+                self._spent_s[request_id] += seconds / len(request_ids)
+
     def _settled(self, event: Event) -> Event:
         """Close the account of a request that has ended, and tell what was in it."""
         if isinstance(event, RequestFailure):
             self.metrics.failed(event.error)
-            self._accounts.close(event.request_id)
+            self._spent_s.pop(event.request_id)
         elif isinstance(event, UpscaleResult):
-            return replace(event, work_s=self._accounts.close(event.request_id))
+            return replace(event, work_s=self._spent_s.pop(event.request_id))
         return event
 
+    def _active(self, request_id: str) -> Active | None:
+        job = self._jobs.get(request_id)
+        return job.active if job else None
+
     def _forget(self, request_id: str) -> None:
+        """Take a request out, and drop every tensor that was there for it alone."""
         self._scheduler.remove(request_id)
-        job = self._jobs.remove(request_id)
-        if job is not None and job.variant is Variant.FLOAT32 and not self._jobs.any_in_float32():
+        job = self._jobs.pop(request_id)
+        if job.active is not None:
+            job.active.close()
+        exact = Variant.FLOAT32
+        if job.variant is exact and all(j.variant is not exact for j in self._jobs.values()):
             self.model.release_float32()

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
-from sr_engine.errors import NullscaleError
-from sr_engine.result import UpscaleResult
+from nullscale.errors import NullscaleError
+from nullscale.maths.consistency import Consistency
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,29 @@ class StepEvent:
     of: int
     eta_s: float
     preview: UInt8[np.ndarray, "h w 3"] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpscaleResult:
+    """An upscaled picture and how it came about.
+
+    Attributes:
+        image: 8-bit sRGB samples [H, W, 3].
+        unrounded: the same before range and rounding, [3, H, W], nominally 0 to 1, on the CPU.
+        seed: the seed that makes this picture again.
+        queue_s: seconds between arrival and the start of its work.
+        compute_s: seconds from then to the end.
+        work_s: of the engine's time, its share; that of all results is the time it was busy.
+    """
+
+    request_id: str
+    image: UInt8[np.ndarray, "H W 3"]
+    unrounded: Float[Tensor, "3 H W"] = field(repr=False)
+    seed: int
+    consistency: Consistency
+    queue_s: float
+    compute_s: float
+    work_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import logging
 
 import torch
 
-from sr_engine.errors import EngineError, NullscaleError, OutOfMemory
+from nullscale.errors import EngineError, NullscaleError, OutOfMemory
 from sr_engine.events import RequestFailure
 
 logger = logging.getLogger(__name__)

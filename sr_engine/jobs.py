@@ -1,4 +1,4 @@
-"""A request from its arrival to its end, and those that are here."""
+"""A request from its arrival to its end."""
 
 import time
 from collections.abc import Callable
@@ -10,14 +10,13 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from sr_engine.errors import InvalidResult
-from sr_engine.events import StepEvent
-from sr_engine.model_info import ModelInfo
+from nullscale.errors import InvalidResult
+from nullscale.scheduling.work import Kind, Plan, Variant
+from sr_engine.events import StepEvent, UpscaleResult
+from sr_engine.model import Model, ModelInfo
 from sr_engine.plan import plan_stages, smaller_tiles
 from sr_engine.request import UpscaleRequest
-from sr_engine.result import UpscaleResult
-from sr_engine.runner import Model, Row
-from sr_engine.work import Kind, Plan, Variant
+from sr_engine.runner import Row
 
 
 @runtime_checkable
@@ -32,23 +31,18 @@ class Active(Protocol):
 
     def row(self, number: int) -> Row:
         """Return the input of one row of the present stage."""
-        ...
 
     def complete(self, number: int, result: Tensor) -> None:
         """Take one row's result."""
-        ...
 
     def preview(self) -> UInt8[np.ndarray, "h w 3"] | None:
         """Return the last decoded estimate, made small."""
-        ...
 
     def result(self, arrived_s: float) -> UpscaleResult:
         """Return what the finished picture is to the caller."""
-        ...
 
     def close(self) -> None:
         """Drop every tensor."""
-        ...
 
 
 Begin = Callable[[UpscaleRequest, Model], Active]
@@ -104,39 +98,3 @@ class Job:
             request = replace(request, params=replace(request.params, seed=self.active.seed))
         plan = plan_stages(request, info, variant)
         return Job(request, plan, self.arrived_s, self.estimated_s, variant)
-
-
-class Jobs:
-    """Those of the requests that are here, by ``request_id``."""
-
-    def __init__(self) -> None:
-        self._jobs: dict[str, Job] = {}
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def __contains__(self, request_id: str) -> bool:
-        return request_id in self._jobs
-
-    def __getitem__(self, request_id: str) -> Job:
-        return self._jobs[request_id]
-
-    def add(self, job: Job) -> None:
-        """Take one in."""
-        self._jobs[job.request.request_id] = job
-
-    def active(self, request_id: str) -> Active | None:
-        """Return the state of one that is here and holds memory."""
-        job = self._jobs.get(request_id)
-        return None if job is None else job.active
-
-    def remove(self, request_id: str) -> Job | None:
-        """Take one out, if it is here, and drop the tensors that it holds."""
-        job = self._jobs.pop(request_id, None)
-        if job is not None and job.active is not None:
-            job.active.close()
-        return job
-
-    def any_in_float32(self) -> bool:
-        """Say whether a picture is being made once more, by float32 networks."""
-        return any(job.variant is Variant.FLOAT32 for job in self._jobs.values())

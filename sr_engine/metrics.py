@@ -10,8 +10,8 @@ from typing import Protocol, runtime_checkable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from sr_engine.result import UpscaleResult
-from sr_engine.work import Kind
+from nullscale.scheduling.work import Kind
+from sr_engine.events import UpscaleResult
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +30,14 @@ class Recorder(Protocol):
 
     def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Record:
         """Return what adds to a counter."""
-        ...
 
     def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Record:
         """Return what sets a gauge."""
-        ...
 
     def histogram(
         self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
     ) -> Record:
         """Return what observes a value."""
-        ...
 
 
 class PrometheusRecorder:

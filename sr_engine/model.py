@@ -1,85 +1,68 @@
-"""The networks: velocity of the transformer, encoder and decoder of the autoencoder.
-
-Everything is float32 at its borders; inside, the networks run in the model's own dtype.
-"""
+"""What the engine needs of a model, and what can be said of one."""
 
 from collections.abc import Sequence
-from copy import deepcopy
-from functools import lru_cache
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
-from diffusers import SD3Transformer2DModel
 from jaxtyping import Float
 from torch import Tensor
 
-from sr_engine.autoencoder import Autoencoder
-from sr_engine.fast_transformer import FastTransformer
-from sr_engine.memory import parameter_count, weight_bytes
-from sr_engine.model_info import ModelInfo
-from sr_engine.prompts import PromptEmbeddings, PromptEncoder
-from sr_engine.request import UpscaleParams
-from sr_engine.timing import on_device
-from sr_engine.work import Variant
-
-KNOWN_PROMPTS = 16
-"""Prompts whose embeddings are kept, the last ones used: 5.5 MB each for SD3.5."""
+from nullscale.maths.params import UpscaleParams
+from nullscale.scheduling.work import Variant
 
 
-class SRModel:
-    """A checkpoint's networks on one device; its state is the weights.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What can be said of a loaded model.
 
     Attributes:
-        info: what can be said of it.
-        defaults: parameters for this model, from the ``defaults`` of its own ``nullscale.json``.
-        empty_prompt: embeddings of the empty prompt, on the model's device.
-        num_train_timesteps: the transformer's time at σ = 1; the checkpoint's scheduler
-            configuration has it.
+        native_px: side of the square picture that the transformer was trained for.
+        vae_factor: pixels a latent, per axis.
+        multiple_px: picture sides are multiples of it (autoencoder factor × patch size).
+        shift: of the noise levels (SD3, Eq. 23), from the checkpoint's scheduler configuration.
+        parameters: of transformer and autoencoder together.
+        memory_bytes: what the weights take on the device.
+        prompts: the checkpoint has text encoders.
+        draft: there is a cheaper autoencoder.
+        quantize: how the transformer's weights are kept in fewer bits; None where they are not.
     """
 
-    def __init__(
-        self,
-        transformer: SD3Transformer2DModel | FastTransformer,
-        autoencoder: Autoencoder,
-        prompt_encoder: PromptEncoder,
-        *,
-        draft: Autoencoder | None = None,
-        quantize: str | None = None,
-        name: str,
-        shift: float,
-        num_train_timesteps: int,
-        empty_prompt: PromptEmbeddings,
-        defaults: UpscaleParams,
-    ) -> None:
-        self.transformer = transformer
-        self.autoencoder = autoencoder
-        self.device: torch.device = prompt_encoder.device
-        self.dtype: torch.dtype = prompt_encoder.dtype
-        self.num_train_timesteps = num_train_timesteps
-        self.empty_prompt = empty_prompt
-        self.defaults = defaults
-        self._draft = draft
-        self._float32: tuple[SD3Transformer2DModel | FastTransformer, Autoencoder] | None = None
-        # One object a prompt, whoever asks: by it the transformer knows what it has tabulated.
-        self._encode = lru_cache(KNOWN_PROMPTS)(prompt_encoder.encode)
-        coders = [autoencoder, draft] if draft else [autoencoder]
-        networks = [transformer, *(n for coder in coders for n in (coder.stock, coder.network))]
-        self.info = ModelInfo(
-            name=name,
-            native_px=transformer.config.sample_size * autoencoder.factor,
-            vae_factor=autoencoder.factor,
-            multiple_px=transformer.config.patch_size * autoencoder.factor,
-            latent_channels=autoencoder.latent_channels,
-            shift=shift,
-            parameters=parameter_count(*networks[:2]),
-            memory_bytes=weight_bytes(*networks, device=self.device),
-            device=str(self.device),
-            dtype=str(self.dtype).removeprefix("torch."),
-            prompts=prompt_encoder.available,
-            draft=draft is not None,
-            quantize=quantize,
-        )
+    name: str
+    native_px: int
+    vae_factor: int
+    multiple_px: int
+    latent_channels: int
+    shift: float
+    parameters: int
+    memory_bytes: int
+    device: str
+    dtype: str
+    prompts: bool
+    draft: bool
+    quantize: str | None = None
 
-    @torch.no_grad()
+
+@dataclass(frozen=True, slots=True)
+class PromptEmbeddings:
+    """What the transformer sees of one prompt, float32."""
+
+    context: Float[Tensor, "tokens dim"]
+    pooled: Float[Tensor, " pooled"]
+
+    def to(self, device: torch.device) -> "PromptEmbeddings":
+        """The same embeddings on `device`."""
+        return PromptEmbeddings(self.context.to(device), self.pooled.to(device))
+
+
+@runtime_checkable
+class Model(Protocol):
+    """What the engine needs of a model; `nullscale.networks.model.SRModel` is the real one."""
+
+    info: ModelInfo
+    defaults: UpscaleParams
+    empty_prompt: PromptEmbeddings
+
     def velocity(
         self,
         latents: Float[Tensor, "b c h w"],
@@ -87,69 +70,20 @@ class SRModel:
         prompts: Sequence[PromptEmbeddings],
         variant: Variant = Variant.BASE,
     ) -> Float[Tensor, "b c h w"]:
-        """Velocity ``v = ε − x0`` of each row at its own noise level and with its own prompt.
-
-        All prompts of a batch have the same number of tokens, as those of one checkpoint have.
-        Noise levels are wanted on the host: reading them off a device would wait for it.
-        """
-        # Quantised weights have no float32 twin, and where they are wanted no room for one.
-        exact = variant is Variant.FLOAT32 and self.info.quantize is None
-        transformer = self._in_float32()[0] if exact else self.transformer
-        place, dtype = self.device, torch.float32 if exact else self.dtype
-        # float32 whatever the network's dtype: bfloat16 knows no 947.
-        timesteps = sigmas.float().cpu() * self.num_train_timesteps
-        result: Tensor
-        if isinstance(transformer, FastTransformer):
-            result = transformer(latents.to(place, dtype), timesteps.tolist(), prompts).float()
-            return result
-        (velocity,) = transformer(
-            latents.to(place, dtype),
-            encoder_hidden_states=torch.stack([p.context.to(place, dtype) for p in prompts]),
-            pooled_projections=torch.stack([p.pooled.to(place, dtype) for p in prompts]),
-            timestep=on_device(timesteps, str(place)),
-            return_dict=False,
-        )
-        result = velocity.float()
-        return result
+        """Return dx/dσ at each row's own noise level, given on the host."""
 
     def decode(
         self, latents: Float[Tensor, "b c h w"], variant: Variant = Variant.BASE
     ) -> Float[Tensor, "b 3 H W"]:
-        """Pixels of latents, nominally 0 to 1, not clipped: the design's ``g'``."""
-        return self.autoencoder_of(variant).decode(latents)
+        """Return g'(latents), nominally 0 to 1."""
 
     def encode(
         self, pixels: Float[Tensor, "b 3 H W"], variant: Variant = Variant.BASE
     ) -> Float[Tensor, "b c h w"]:
-        """Latents of pixels in 0 to 1: the design's ``g``."""
-        return self.autoencoder_of(variant).encode(pixels)
+        """Return g(pixels)."""
 
     def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Embeddings of `prompt`; the text encoders are read on first use and stay in memory.
-
-        Raises:
-            PromptUnsupported: the checkpoint has no text encoders.
-        """
-        return self._encode(prompt) if prompt else self.empty_prompt
+        """Return a prompt's embeddings."""
 
     def release_float32(self) -> None:
-        """Drop the float32 networks, made on first use: four bytes a weight."""
-        self._float32 = None
-
-    def autoencoder_of(self, variant: Variant) -> Autoencoder:
-        """The one that computes rows of `variant`."""
-        if variant is Variant.FLOAT32:
-            return self._in_float32()[1]
-        if variant is Variant.DRAFT:
-            assert self._draft is not None
-            return self._draft
-        return self.autoencoder
-
-    def _in_float32(self) -> tuple[SD3Transformer2DModel | FastTransformer, Autoencoder]:
-        if self._float32 is None:
-            quantized = self.info.quantize is not None
-            self._float32 = (
-                self.transformer if quantized else deepcopy(self.transformer).float(),
-                self.autoencoder.in_float32(),
-            )
-        return self._float32
+        """Drop what `Variant.FLOAT32` keeps in memory."""

@@ -2,13 +2,17 @@
 
 from dataclasses import replace
 
-from sr_engine.ddnm import projecting_steps
-from sr_engine.model_info import ModelInfo
-from sr_engine.operators import BicubicDownscale, Canvas
-from sr_engine.request import UpscaleParams, UpscaleRequest
-from sr_engine.sampling import sigma_schedule, time_travel
-from sr_engine.tiling import Tile, cover
-from sr_engine.work import UNLIMITED, Kind, Phase, Plan, Stage, TileLimits, Variant
+from nullscale.maths.ddnm import projecting_steps
+from nullscale.maths.operators import BicubicDownscale, Canvas
+from nullscale.maths.params import UpscaleParams
+from nullscale.maths.sampling import sigma_schedule, time_travel
+from nullscale.maths.tiling import Tile, cover
+from nullscale.scheduling.work import UNLIMITED, Kind, Phase, Plan, Stage, TileLimits, Variant
+from sr_engine.model import ModelInfo
+from sr_engine.request import UpscaleRequest
+
+BYTES_A_PIXEL = 256
+"""What a request holds while it is active, per pixel of its output, at the most."""
 
 OVERLAP_SHARE = 8
 """Neighbouring tiles share at least an eighth of their side."""
@@ -86,7 +90,7 @@ def smaller_tiles(kind: Kind, info: ModelInfo, limits: TileLimits) -> TileLimits
 
 
 def plan_stages(request: UpscaleRequest, info: ModelInfo, variant: Variant = Variant.BASE) -> Plan:
-    """Return the stages of `sr_engine.ddnm.restore` on a request's canvas, in its order.
+    """Return the stages of `nullscale.maths.ddnm.restore` on a request's canvas, in its order.
 
     A draft is no variant of float32: made again, a picture is made with the whole networks.
     """

@@ -4,61 +4,19 @@ import logging
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sr_engine.costs import Costs
+from nullscale.scheduling.costs import Costs
+from nullscale.scheduling.work import Kind, Phase
 from sr_engine.failures import REQUEST_ERRORS
 from sr_engine.metrics import Metrics
-from sr_engine.model_info import ModelInfo
-from sr_engine.prompts import PromptEmbeddings
-from sr_engine.request import UpscaleParams
+from sr_engine.model import Model, PromptEmbeddings
 from sr_engine.timing import Measured, Timer, timer_for
-from sr_engine.work import Kind, Phase, Variant
 
 logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class Model(Protocol):
-    """What the engine needs of a model; `sr_engine.model.SRModel` is the real one."""
-
-    info: ModelInfo
-    defaults: UpscaleParams
-    empty_prompt: PromptEmbeddings
-
-    def velocity(
-        self,
-        latents: Float[Tensor, "b c h w"],
-        sigmas: Float[Tensor, " b"],
-        prompts: Sequence[PromptEmbeddings],
-        variant: Variant = Variant.BASE,
-    ) -> Float[Tensor, "b c h w"]:
-        """Return dx/dσ at each row's own noise level, given on the host."""
-        ...
-
-    def decode(
-        self, latents: Float[Tensor, "b c h w"], variant: Variant = Variant.BASE
-    ) -> Float[Tensor, "b 3 H W"]:
-        """Return g'(latents), nominally 0 to 1."""
-        ...
-
-    def encode(
-        self, pixels: Float[Tensor, "b 3 H W"], variant: Variant = Variant.BASE
-    ) -> Float[Tensor, "b c h w"]:
-        """Return g(pixels)."""
-        ...
-
-    def encode_prompt(self, prompt: str) -> PromptEmbeddings:
-        """Return a prompt's embeddings."""
-        ...
-
-    def release_float32(self) -> None:
-        """Drop what `Variant.FLOAT32` keeps in memory."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from sr_engine.work import Kind
+from nullscale.scheduling.work import Kind
 
 Measured = tuple[Kind, int, float]
 """A batch's kind, its rows and its seconds."""
@@ -19,11 +19,9 @@ class Timer(Protocol):
 
     def start(self) -> None:
         """Begin with a batch."""
-        ...
 
     def stop(self, kind: Kind, rows: int) -> list[Measured]:
         """End it; return the batches whose times have become known."""
-        ...
 
 
 class HostTimer:

@@ -13,6 +13,6 @@ if shutil.which("nvidia-smi") is None:
 
 from jaxtyping import install_import_hook
 
-install_import_hook("sr_engine", "typecheck.checked")
+install_import_hook(["nullscale", "sr_engine"], "typecheck.checked")
 
 pytest_plugins = ["checkpoints"]

@@ -9,9 +9,9 @@ import numpy as np
 
 from deployments.jobs import Jobs
 from deployments.messages import ModelDescription, UpscaleReply
+from nullscale.maths.operators import output_side
+from nullscale.maths.params import UpscaleParams
 from sr_engine.events import Progress, QueuedEvent, StepEvent
-from sr_engine.operators import output_side
-from sr_engine.request import UpscaleParams
 
 T = TypeVar("T")
 

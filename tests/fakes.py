@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sr_engine.model_info import ModelInfo
-from sr_engine.prompts import PromptEmbeddings
-from sr_engine.request import UpscaleParams
-from sr_engine.work import Variant
+from nullscale.maths.params import UpscaleParams
+from nullscale.scheduling.work import Variant
+from sr_engine.model import ModelInfo, PromptEmbeddings
 
 
 class FakeModel:

@@ -11,10 +11,10 @@ from gaussian_sampling import Case, case_of
 from PIL import Image
 from scipy import ndimage
 
-from sr_engine.blur import LOST, Blurred
-from sr_engine.degradations import Chain, Degradation, Degraded, Grey
-from sr_engine.inpainting import Masked
-from sr_engine.operators import AveragePooling, BicubicDownscale, LinearOperator
+from nullscale.maths.blur import LOST, Blurred
+from nullscale.maths.degradations import Chain, Degradation, Degraded, Grey
+from nullscale.maths.inpainting import Masked
+from nullscale.maths.operators import AveragePooling, BicubicDownscale, LinearOperator
 
 SMALL = (3, 4)
 KNOWN = np.array([[1, 1, 0, 1], [0, 1, 1, 1], [1, 0, 1, 1]], dtype=bool)

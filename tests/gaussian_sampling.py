@@ -15,11 +15,11 @@ from gaussian import Affine, Array, Map, Moments, Problem, x0_prediction
 from gaussian_ddnm import Settings
 from torch import Tensor
 
-from sr_engine.ddnm import drive, restore
-from sr_engine.network_calls import Decode, Denoise, NetworkCall
-from sr_engine.operators import Canvas, LinearOperator
-from sr_engine.request import UpscaleParams
-from sr_engine.sampling import sigma_schedule
+from nullscale.maths.ddnm import drive, restore
+from nullscale.maths.network_calls import Decode, Denoise, NetworkCall
+from nullscale.maths.operators import Canvas, LinearOperator
+from nullscale.maths.params import UpscaleParams
+from nullscale.maths.sampling import sigma_schedule
 
 SHIFT = 3.0
 Shape = tuple[int, int, int]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sr_engine.replay import Call
+from nullscale.networks.replay import Call
 
 
 class Tape:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nullscale.networks.loading import load_model
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
 
 PHOTO = Path(__file__).parents[1] / "examples" / "coffee.png"
 

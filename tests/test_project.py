@@ -28,7 +28,7 @@ def test_every_requirement_is_pinned() -> None:
 
 
 def test_the_bundled_weights_stay_small_and_safe() -> None:
-    bundled = ROOT / "sr_engine" / "bundled"
+    bundled = ROOT / "nullscale" / "networks" / "bundled"
     weights = list(bundled.rglob("*.safetensors"))
     assert len(weights) == 4
     assert sum(path.stat().st_size for path in weights) <= 32_000_000
@@ -37,7 +37,9 @@ def test_the_bundled_weights_stay_small_and_safe() -> None:
 
 def test_every_module_has_its_line_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
-    modules = [*(ROOT / "sr_engine").rglob("*.py"), *(ROOT / "deployments").glob("*.py")]
+    packages = (ROOT / "nullscale", ROOT / "sr_engine")
+    modules = [path for package in packages for path in package.rglob("*.py")]
+    modules += (ROOT / "deployments").glob("*.py")
     for module in modules:
         if module.name != "__init__.py":
             assert f"`{module.relative_to(ROOT)}`" in readme, module.name

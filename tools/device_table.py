@@ -3,7 +3,7 @@
     python tools/device_table.py docs/measurements/gpu/nvidia-h100-80gb-hbm3.json \\
         --gpu h100-measured
 
-writes an entry for each model in the result into `sr_engine/simulation/devices.json`, named after
+writes an entry for each model in the result into `nullscale/simulation/devices.json`, named after
 model and GPU (``sd3.5-medium-h100-measured``), in the place of what stood under that name. Of the
 time of a batch, what it pays once and what each row costs are fitted by least squares to the
 measured batches of native tiles.
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from sr_engine.simulation.devices import TABLE
-from sr_engine.work import Phase
+from nullscale.scheduling.work import Phase
+from nullscale.simulation.devices import TABLE
 
 LATENT_PX = 8
 

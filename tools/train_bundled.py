@@ -9,13 +9,14 @@ training stages write a checkpoint every few minutes and go on from it. Run them
     python tools/train_bundled.py latents     --work W --limit 9000
     python tools/train_bundled.py prior       --work W --minutes 98
     python tools/train_bundled.py draft       --work W --minutes 40
-    python tools/train_bundled.py export      --work W --output sr_engine/bundled
+    python tools/train_bundled.py export      --work W --output nullscale/networks/bundled
 
 A prior that is there already is trained further, its autoencoders left as they are, by
 
-    python tools/train_bundled.py latents      --work W --start sr_engine/bundled
-    python tools/train_bundled.py prior        --work W --start sr_engine/bundled --minutes 6
-    python tools/train_bundled.py export-prior --work W --output sr_engine/bundled
+    B=nullscale/networks/bundled
+    python tools/train_bundled.py latents      --work W --start $B
+    python tools/train_bundled.py prior        --work W --start $B --minutes 6
+    python tools/train_bundled.py export-prior --work W --output $B
 
 The recipe and the licences of the photographs are in ``docs/bundled-model.md``.
 """
@@ -315,7 +316,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=20_000, help="number of crops")
     parser.add_argument("--minutes", type=float, default=45.0, help="time budget (training stages)")
     parser.add_argument("--cycle", type=float, default=0.05, help="latent round-trip weight")
-    parser.add_argument("--output", type=Path, default=Path("sr_engine/bundled"))
+    parser.add_argument("--output", type=Path, default=Path("nullscale/networks/bundled"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--batch", type=int, default=16, help="crops of the prior's large batches")

@@ -17,10 +17,10 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from nullscale.networks.loading import load_model
+from nullscale.networks.model import SRModel
+from nullscale.scheduling.work import Variant
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
-from sr_engine.model import SRModel
-from sr_engine.work import Variant
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 STAGES = ("autoencoder", "prior", "draft")

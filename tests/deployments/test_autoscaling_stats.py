@@ -16,9 +16,9 @@ from deployments.messages import Order
 from deployments.pictures import work_of
 from deployments.upscaler import Upscaler
 from deployments.workload import COUNTED_S, WINDOWS_S, told_as
-from sr_engine.errors import EngineError
-from sr_engine.imaging.image_io import SourceImage
-from sr_engine.request import UpscaleParams
+from nullscale.errors import EngineError
+from nullscale.imaging.image_io import SourceImage
+from nullscale.maths.params import UpscaleParams
 
 UNITS = 4 * 8 * 4 * 6 / 1e6 * 5
 """Of `fake_service.picture()`, 8 × 6 at scale 4, in the model's 5 steps."""

@@ -15,8 +15,8 @@ from deployments.dispatch import Dispatcher
 from deployments.messages import Order
 from deployments.pictures import make_picture
 from deployments.problems import Problem
-from sr_engine.imaging.image_io import SourceImage
-from sr_engine.request import UpscaleParams
+from nullscale.imaging.image_io import SourceImage
+from nullscale.maths.params import UpscaleParams
 
 
 def order(until_s: float) -> Order:

@@ -15,9 +15,9 @@ from deployments.dispatch import Dispatcher
 from deployments.limits import IngressSettings
 from deployments.messages import Order
 from deployments.metrics import HttpMetrics
-from sr_engine.imaging.image_io import SourceImage
+from nullscale.imaging.image_io import SourceImage
+from nullscale.maths.params import UpscaleParams
 from sr_engine.metrics import PrometheusRecorder
-from sr_engine.request import UpscaleParams
 
 SOURCE = SourceImage(
     samples=np.zeros((8, 6, 3), np.uint8), alpha=None, exif=None, xmp=None, bit_depth=8

@@ -15,8 +15,8 @@ from fakes import FakeModel
 from PIL import Image
 
 from deployments.limits import Limits
+from nullscale.maths.params import UpscaleParams
 from sr_engine.engine import SREngine
-from sr_engine.request import UpscaleParams
 
 LIMITS = Limits(max_input_pixels=2**22, max_output_pixels=2**22, max_body_bytes=2**24)
 NOISE = np.random.default_rng(0).integers(0, 256, (900, 800, 3), dtype=np.uint8)

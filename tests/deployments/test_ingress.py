@@ -22,15 +22,15 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.form_schema import FORM_FIELDS, REQUEST_FIELDS
 from deployments.kinds import KINDS
-from sr_engine.errors import (
+from nullscale.errors import (
     EngineDead,
     EngineError,
     EngineOverloaded,
     InvalidParameter,
     InvalidResult,
 )
-from sr_engine.presets import PRESETS, Preset
-from sr_engine.request import UpscaleParams
+from nullscale.maths.params import UpscaleParams
+from nullscale.maths.presets import PRESETS, Preset
 
 
 async def post(

@@ -11,9 +11,9 @@ from deployments.messages import Order
 from deployments.pictures import Picture
 from deployments.problems import Problem
 from deployments.schemas import JobState, TimingsMs
-from sr_engine.imaging.image_io import SourceImage
-from sr_engine.request import UpscaleParams
-from sr_engine.result import Consistency
+from nullscale.imaging.image_io import SourceImage
+from nullscale.maths.consistency import Consistency
+from nullscale.maths.params import UpscaleParams
 
 
 class Clock:

@@ -24,9 +24,9 @@ from deployments.limits import JobSettings
 from deployments.messages import Order
 from deployments.problems import Problem
 from deployments.schemas import JobStatus
-from sr_engine.errors import EngineError
-from sr_engine.imaging.image_io import SourceImage
-from sr_engine.request import UpscaleParams
+from nullscale.errors import EngineError
+from nullscale.imaging.image_io import SourceImage
+from nullscale.maths.params import UpscaleParams
 
 ASYNC = {"Prefer": "respond-async"}
 

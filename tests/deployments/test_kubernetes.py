@@ -187,7 +187,7 @@ def test_the_image_has_what_is_pinned_and_runs_as_nobody(spec: dict[str, Any]) -
     text = (FOLDER / "Dockerfile").read_text()
     steps = re.findall(r"^([A-Z]+) (.*(?:\\\n.*)*)", text, re.MULTILINE)
     copied = {word for step, rest in steps if step == "COPY" for word in rest.split()[:-1]}
-    assert copied >= {"pyproject.toml", "constraints.txt", "sr_engine", "deployments"}
+    assert copied >= {"pyproject.toml", "constraints.txt", "nullscale", "sr_engine", "deployments"}
     (install,) = (rest for step, rest in steps if step == "RUN" and "pip install" in rest)
     assert "--constraint constraints.txt" in install
     (packages,) = (line.split() for line in text.splitlines() if "apt-get install" in line)

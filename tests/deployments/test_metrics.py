@@ -11,10 +11,10 @@ from deployments.metrics import HttpMetrics, JobMetrics
 from deployments.pictures import Picture, promise_of
 from deployments.replica_metrics import ReplicaMetrics
 from deployments.schemas import TimingsMs
-from sr_engine.imaging.image_io import SourceImage
+from nullscale.imaging.image_io import SourceImage
+from nullscale.maths.consistency import Consistency
+from nullscale.maths.params import UpscaleParams
 from sr_engine.metrics import PrometheusRecorder
-from sr_engine.request import UpscaleParams
-from sr_engine.result import Consistency
 
 SOURCE = SourceImage(
     samples=np.zeros((2, 2, 3), np.uint8), alpha=None, exif=None, xmp=None, bit_depth=8

@@ -25,7 +25,7 @@ from serving import serving
 import deployments
 from deployments.form_schema import FORM_FIELDS
 from deployments.limits import Access, JobSettings, Limits
-from sr_engine.presets import PRESETS, Preset
+from nullscale.maths.presets import PRESETS, Preset
 
 COFFEE = Path(__file__).parents[2] / "examples" / "coffee-small.png"
 TYPES = {

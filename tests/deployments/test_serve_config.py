@@ -19,10 +19,11 @@ from deployments.autoscaling import ByWork
 from deployments.check_config import findings, unknown_keys
 from deployments.limits import IngressSettings
 from deployments.upscaler import UpscalerSettings
+from nullscale.maths.params import UpscaleParams
+from nullscale.simulation.devices import DEVICES
+from nullscale.simulation.simulated import SimulatedModel
 from sr_engine.plan import plan_stages
-from sr_engine.request import UpscaleParams, UpscaleRequest
-from sr_engine.simulation.devices import DEVICES
-from sr_engine.simulation.simulated import SimulatedModel
+from sr_engine.request import UpscaleRequest
 
 # To be replaced by environment variables, which Ray 2.60 does not read yet.
 pytestmark = pytest.mark.filterwarnings("ignore:The `metrics_interval_s` field:DeprecationWarning")

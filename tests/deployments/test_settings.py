@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from deployments.ingress import Ingress
 from deployments.limits import IngressSettings
 from deployments.upscaler import Upscaler, UpscalerArgs
-from sr_engine.work import Caps
+from nullscale.scheduling.work import Caps
 
 
 def running(**settings: Any) -> tuple[Ingress, httpx.AsyncClient]:

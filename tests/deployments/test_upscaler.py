@@ -21,17 +21,17 @@ from torch import Tensor
 
 from deployments.messages import ModelDescription, UpscaleReply
 from deployments.upscaler import Upscaler, UpscalerArgs
-from sr_engine import errors
-from sr_engine.engine import SREngine
-from sr_engine.errors import (
+from nullscale import errors
+from nullscale.errors import (
     DeadlineExceeded,
     EngineDead,
     EngineOverloaded,
     InvalidParameter,
     ModelLoadError,
 )
-from sr_engine.loading import load_model
-from sr_engine.request import UpscaleParams
+from nullscale.maths.params import UpscaleParams
+from nullscale.networks.loading import load_model
+from sr_engine.engine import SREngine
 
 PICTURE = np.random.default_rng(0).integers(60, 200, (9, 7, 3), dtype=np.uint8)
 
@@ -208,7 +208,7 @@ def test_bad_weights_are_told_in_one_line(
     assert line.startswith(f"no replica: {tmp_path}/{reason}")
     # This is what Serve copies into its status: no frame, no cause.
     text = "".join(traceback.format_exception(caught.value))
-    assert text == f"sr_engine.errors.ModelLoadError: {caught.value}\n"
+    assert text == f"nullscale.errors.ModelLoadError: {caught.value}\n"
     assert len(text.splitlines()) == 1
 
 

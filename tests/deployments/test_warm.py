@@ -7,8 +7,8 @@ import pytest
 
 from deployments.upscaler import UpscalerArgs
 from deployments.warm import warm_engine
-from sr_engine.fast_transformer import FastTransformer
-from sr_engine.model import SRModel
+from nullscale.networks.fast_transformer import FastTransformer
+from nullscale.networks.model import SRModel
 
 
 @pytest.mark.parametrize(("compile_", "count"), [("auto", 0), ("never", 0), ("always", 1)])
@@ -20,7 +20,7 @@ def test_networks_are_compiled_on_cuda_or_where_it_is_asked_for(
 ) -> None:
     compiled: list[SRModel] = []
     # The real one takes minutes, and has its own tests.
-    monkeypatch.setattr("sr_engine.compiling.compile_networks", compiled.append)
+    monkeypatch.setattr("nullscale.networks.compiling.compile_networks", compiled.append)
     args = UpscalerArgs(model=str(tiny_checkpoint), device="cpu", compile=compile_)
     engine, _ = warm_engine(args)
     assert compiled == [engine.model] * count

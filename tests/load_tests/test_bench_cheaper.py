@@ -5,7 +5,7 @@ from bench_cheaper import Differential, Half, measure
 from fakes import FakeModel
 from skimage import data
 
-from sr_engine.work import Variant
+from nullscale.scheduling.work import Variant
 
 
 class Noted(FakeModel):

@@ -15,7 +15,7 @@ from gaussian_pictures import measured, photographs
 from pages import fixed
 from PIL import Image
 
-from sr_engine.presets import Preset
+from nullscale.maths.presets import Preset
 
 SIDE = 8
 KEPT = measurements.load()["posterior"]["figures"]

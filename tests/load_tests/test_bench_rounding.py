@@ -8,8 +8,8 @@ from checkpoints import write_checkpoint
 from quality_pictures import crop
 from skimage import data
 
+from nullscale.networks.loading import load_model
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
 
 
 @pytest.mark.parametrize("scale", [1.5, 3, 8])

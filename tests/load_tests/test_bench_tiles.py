@@ -6,8 +6,8 @@ from fakes import FakeModel
 from skimage import data
 
 import sr_engine.plan
+from nullscale.scheduling.work import Phase
 from sr_engine.engine import SREngine
-from sr_engine.work import Phase
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ from exported import occupancy, read
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from nullscale.scheduling.work import Kind, Phase
 from sr_engine.metrics import Metrics, PrometheusRecorder
-from sr_engine.work import Kind, Phase
 
 
 def scraped(*batches: list[tuple[Phase, int]]) -> dict[str, float]:

@@ -23,8 +23,8 @@ from quality_pictures import Truth, shrink
 from quality_runs import Bench, Weights, pseudo_inverse
 from skimage import data
 
+from nullscale.imaging.noise import noise_of
 from sr_engine.engine import SREngine
-from sr_engine.imaging.noise import noise_of
 
 TRUTH = Truth("set", "coffee", np.ascontiguousarray(data.coffee()[150:198, 250:298]))
 

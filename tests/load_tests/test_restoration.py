@@ -8,8 +8,8 @@ from quality_pictures import crop
 from restoration import HEIGHT, WIDTH, damages, quality, restore
 from skimage import data
 
+from nullscale.networks.loading import load_model
 from sr_engine.engine import SREngine
-from sr_engine.loading import load_model
 
 
 def test_every_damage_is_done_and_undone(tmp_path: Path) -> None:

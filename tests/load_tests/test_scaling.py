@@ -15,10 +15,10 @@ import pytest
 from cluster import configured, deployment_of, running
 from marks import CLUSTER
 
+from nullscale.simulation.capacity import Service
+from nullscale.simulation.devices import find_device
+from nullscale.simulation.simulated import SimulatedModel, SimulatedRequest
 from sr_engine.engine import SREngine
-from sr_engine.simulation.capacity import Service
-from sr_engine.simulation.devices import find_device
-from sr_engine.simulation.simulated import SimulatedModel, SimulatedRequest
 
 pytestmark = CLUSTER
 

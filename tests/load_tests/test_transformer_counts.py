@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformer_counts import counts
 
-from sr_engine.published import PUBLISHED
+from nullscale.networks.published import PUBLISHED
 
 MEDIUM, LARGE = (PUBLISHED[name].transformer for name in ("sd3.5-medium", "sd3.5-large"))
 

@@ -12,13 +12,13 @@ import torch
 from fakes import FakeModel
 from torch import Tensor
 
+from nullscale.errors import EngineDead, EngineDraining, EngineError
+from nullscale.maths.params import UpscaleParams
+from nullscale.scheduling.work import Caps, Variant
 from sr_engine.async_engine import AsyncSREngine
 from sr_engine.engine import SREngine
-from sr_engine.errors import EngineDead, EngineDraining, EngineError
-from sr_engine.events import Progress, QueuedEvent, StepEvent
-from sr_engine.request import UpscaleParams, UpscaleRequest
-from sr_engine.result import UpscaleResult
-from sr_engine.work import Caps, Variant
+from sr_engine.events import Progress, QueuedEvent, StepEvent, UpscaleResult
+from sr_engine.request import UpscaleRequest
 
 
 class Gated(FakeModel):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from fakes import FakeModel
 
+from nullscale.errors import EngineError
+from nullscale.maths.params import UpscaleParams
 from sr_engine.engine import SREngine
-from sr_engine.errors import EngineError
-from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.request import UpscaleRequest
 
 PARAMS = UpscaleParams(scale=2, num_inference_steps=3, seed=1)
 IMAGE = np.random.default_rng(0).integers(90, 160, (6, 9, 3)).astype(np.uint8)

@@ -8,12 +8,12 @@ import torch
 from fakes import FakeModel
 from torch import Tensor
 
+from nullscale.scheduling.costs import ROW_LIMITS, Costs
+from nullscale.scheduling.work import Kind, Phase, Variant
 from sr_engine.caps import native_kinds, settle_caps
-from sr_engine.costs import ROW_LIMITS, Costs
 from sr_engine.metrics import Metrics, PrometheusRecorder
 from sr_engine.runner import Runner
 from sr_engine.timing import Measured
-from sr_engine.work import Kind, Phase, Variant
 
 
 class ToldTimer:

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from sr_engine.engine import SREngine
-from sr_engine.errors import (
+from nullscale.errors import (
     DeadlineExceeded,
     EngineError,
     EngineOverloaded,
@@ -29,13 +28,14 @@ from sr_engine.errors import (
     OutOfMemory,
     RequestAborted,
 )
-from sr_engine.events import Event, RequestFailure, StepEvent
+from nullscale.maths.params import Projection, UpscaleParams
+from nullscale.scheduling.work import TileLimits, Variant
+from sr_engine.engine import SREngine
+from sr_engine.events import Event, RequestFailure, StepEvent, UpscaleResult
 from sr_engine.metrics import Metrics, PrometheusRecorder
+from sr_engine.model import PromptEmbeddings
 from sr_engine.plan import plan_stages
-from sr_engine.prompts import PromptEmbeddings
-from sr_engine.request import Projection, UpscaleParams, UpscaleRequest
-from sr_engine.result import UpscaleResult
-from sr_engine.work import TileLimits, Variant
+from sr_engine.request import UpscaleRequest
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -562,7 +562,7 @@ def test_one_bad_request_fails_alone(prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["sr_engine.correction.project", "sr_engine.active.round_consistently"]
+    "place", ["nullscale.maths.correction.project", "sr_engine.active.round_consistently"]
 )
 def test_no_room_for_a_picture_fails_that_picture_alone(
     place: str, monkeypatch: pytest.MonkeyPatch

@@ -9,12 +9,13 @@ from fakes import FakeModel
 from prometheus_client import CollectorRegistry
 from torch import Tensor
 
+from nullscale.errors import EngineError
+from nullscale.maths.params import UpscaleParams
+from nullscale.scheduling.work import Variant
 from sr_engine.engine import SREngine
-from sr_engine.errors import EngineError
 from sr_engine.metrics import Metrics, PrometheusRecorder
-from sr_engine.prompts import PromptEmbeddings
-from sr_engine.request import UpscaleParams, UpscaleRequest
-from sr_engine.work import Variant
+from sr_engine.model import PromptEmbeddings
+from sr_engine.request import UpscaleRequest
 
 IMAGE = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
 

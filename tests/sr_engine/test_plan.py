@@ -7,15 +7,16 @@ from fakes import FakeModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nullscale.maths.network_calls import Denoise
+from nullscale.maths.operators import Canvas
+from nullscale.maths.params import UpscaleParams
+from nullscale.scheduling.costs import ROW_LIMITS, Costs
+from nullscale.scheduling.work import UNLIMITED, Kind, Phase, Stage, TileLimits, Variant
 from sr_engine.active import PHASES, ActiveRequest, OpenCall
-from sr_engine.costs import ROW_LIMITS, Costs
 from sr_engine.metrics import Metrics, PrometheusRecorder
-from sr_engine.network_calls import Denoise
-from sr_engine.operators import Canvas
 from sr_engine.plan import VAE_TILE_PX, canvas_of, plan_stages, smaller_tiles, tiles_of
-from sr_engine.request import UpscaleParams, UpscaleRequest
+from sr_engine.request import UpscaleRequest
 from sr_engine.runner import Runner
-from sr_engine.work import UNLIMITED, Kind, Phase, Stage, TileLimits, Variant
 
 
 def kind_of(opened: OpenCall) -> Kind:

@@ -7,10 +7,10 @@ import torch
 from fakes import FakeModel
 from torch import Tensor
 
-from sr_engine.costs import ROW_LIMITS, Costs
+from nullscale.scheduling.costs import ROW_LIMITS, Costs
+from nullscale.scheduling.work import Kind, Phase, Variant
 from sr_engine.metrics import Metrics, PrometheusRecorder
 from sr_engine.runner import Row, Runner
-from sr_engine.work import Kind, Phase, Variant
 
 
 class Hungry(FakeModel):

@@ -1,7 +1,7 @@
 """Times from a device that answers late."""
 
+from nullscale.scheduling.work import Kind, Phase
 from sr_engine.timing import CudaTimer
-from sr_engine.work import Kind, Phase
 
 KIND = Kind(Phase.DENOISE, 8, 8)
 

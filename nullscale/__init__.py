@@ -1,0 +1,1 @@
+"""Image super-resolution that gives its input back; `sr_engine` batches its work."""

@@ -1,0 +1,243 @@
+"""Rounding to 8 bits so that Pillow's own downscale of the saved image gives the input back.
+
+A real image that agrees with the input does not survive being rounded: Pillow rounds and clips
+once more between its two passes. So the image is first fitted to a model of both passes that
+clips but does not round, and then corrected against Pillow's exact fixed-point arithmetic until
+every sample of the input comes back. All values here are grey levels, 0 to 255.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from nullscale.maths.banded import axis_factors
+from nullscale.maths.consistency import Consistency
+from nullscale.maths.exact_products import exact_products
+from nullscale.maths.operators import BicubicDownscale
+from nullscale.maths.pillow_resize import (
+    first_pass,
+    pillow_downscale,
+    second_pass,
+    to_levels,
+    vertical_pass_first,
+)
+from nullscale.maths.repair import HOPELESS, bounds, repair
+
+__all__ = ["RoundedImage", "pillow_downscale", "round_consistently", "round_plainly"]
+
+_FIT_ROUNDS = 40  # mostly enough; what is not within half a level then gets twice as many again
+_FAR = 6.0  # levels: what is nearer than this after a dozen rounds may come back yet
+_FIT_SPAN = 8  # rounds in which a fit that leads anywhere brings the distance down …
+_STALLED = 0.99  # … to less than this share of it
+_FIT_TOLERANCE = 0.1  # levels: what rounding moves a sample by is larger
+_DEADBAND = 0.45  # levels: a sample further off than this may round to a neighbour …
+_TARGET = 0.35  # … and is brought back to this distance
+_FEEDBACK_ROUNDS = 6
+_REPAIR_ROUNDS = 16
+_WORTHWHILE = 0.9  # feedback and repair go on while they leave less than this of the error
+
+
+@dataclass(frozen=True, slots=True)
+class RoundedImage:
+    """An 8-bit image and how much of the input Pillow's downscale of it gives back."""
+
+    image: UInt8[Tensor, "c H W"]
+    consistency: Consistency
+    rounds: int
+    """Rounds that the slowest channel took."""
+
+
+def round_consistently(
+    x: Float[Tensor, "c H W"],
+    y: UInt8[Tensor, "c h w"],
+    operator: BicubicDownscale,
+    *,
+    ceiling: UInt8[Tensor, "H W"] | None = None,
+    max_rounds: int = 200,
+    patience: int = 200,
+) -> RoundedImage:
+    """Round `x`, in [0, 1], to the 8-bit image nearby that Pillow downscales to `y`.
+
+    Where none exists the result is close to the image in range that comes nearest to `y`. The
+    range ends at 255, or at each pixel's `ceiling`. The channels are independent and are worked on
+    one at a time, which bounds the memory. A channel that is still far off after `patience` rounds
+    is brought no nearer, since it will not be reached.
+    """
+    if operator.image_size == operator.measurement_size:
+        return _judged(y, y, operator, reachable=True, rounds=0)
+    top = torch.tensor(255.0) if ceiling is None else ceiling.float()
+    top = top.to(x.device)
+    with exact_products(x.device):
+        planes = [
+            _round_plane(255 * plane.float(), target, operator, top, max_rounds, patience)
+            for plane, target in zip(x, y.to(x.device), strict=True)
+        ]
+    return _judged(
+        torch.stack([plane.image for plane in planes]),
+        y,
+        operator,
+        reachable=all(plane.reachable for plane in planes),
+        rounds=max(plane.rounds for plane in planes),
+    )
+
+
+def round_plainly(
+    x: Float[Tensor, "c H W"], y: UInt8[Tensor, "c h w"], operator: BicubicDownscale
+) -> RoundedImage:
+    """Round each sample of `x` to the nearest level.
+
+    Nothing that gives `y` back is looked for, so `reachable` says nothing against it.
+    """
+    image = (255 * x.float()).round().clamp(0, 255).to(torch.uint8)
+    return _judged(image, y, operator, reachable=True, rounds=0)
+
+
+def _judged(
+    image: UInt8[Tensor, "c H W"],
+    y: UInt8[Tensor, "c h w"],
+    operator: BicubicDownscale,
+    *,
+    reachable: bool,
+    rounds: int,
+) -> RoundedImage:
+    error = pillow_downscale(image, operator.measurement_size).double() - y.to(image.device)
+    # Counted: a GPU's mean of ones may be a little less.
+    wrong = int(error.count_nonzero())
+    psnr_db = 10 * math.log10(255**2 / float(error.square().mean())) if wrong else None
+    share = 1 - wrong / error.numel()
+    found = Consistency(exact=not wrong, exact_share=share, reachable=reachable, psnr_db=psnr_db)
+    return RoundedImage(image, found, rounds)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plane:
+    image: UInt8[Tensor, "H W"]
+    reachable: bool
+    rounds: int
+
+
+def _round_plane(
+    x: Float[Tensor, "H W"],
+    y: UInt8[Tensor, "h w"],
+    operator: BicubicDownscale,
+    top: Float[Tensor, "..."],
+    max_rounds: int,
+    patience: int,
+) -> _Plane:
+    if vertical_pass_first(operator.image_size, operator.measurement_size):
+        turned = BicubicDownscale(operator.measurement_size[::-1], operator.scale)
+        top = top.mT if top.ndim else top
+        plane = _round_plane(x.mT, y.mT, turned, top, max_rounds, patience)
+        return _Plane(plane.image.mT, plane.reachable, plane.rounds)
+    x, worst, rounds = _fit(x, y, operator, top, max_rounds, patience)
+    best, best_error = x.round(), math.inf
+    while rounds < max_rounds and best_error > 0:
+        x, q, used = _feed_back(x, y, operator, top, min(_FEEDBACK_ROUNDS, max_rounds - rounds))
+        rounds += used
+        moved, error, used = repair(q, y, top, min(_REPAIR_ROUNDS, max_rounds - rounds))
+        rounds += used
+        gained = error < _WORTHWHILE * best_error
+        if error < best_error:
+            best, best_error = moved, error
+        if not gained or worst > 0.5:
+            break
+        x = x + (moved - q)
+    return _Plane(best.to(torch.uint8), best_error == 0 or worst <= 0.5, rounds)
+
+
+def _fit(
+    x: Float[Tensor, "H W"],
+    y: UInt8[Tensor, "h w"],
+    operator: BicubicDownscale,
+    top: Float[Tensor, "..."],
+    max_rounds: int,
+    patience: int,
+) -> tuple[Float[Tensor, "H W"], float, int]:
+    """Move `x` into [0, top] and as near to `y` as it comes; return the worst error and the rounds.
+
+    Accelerated projected gradient (FISTA with restart, O'Donoghue and Candès 2015) on the distance
+    of the downscaled image to `y`, which clips between the passes as Pillow does. Minimising the
+    plain distance, not that in the metric of `A†`, is what ends at the least-squares bound. What is
+    within a level of `y` is not given up: the feedback may reach it yet.
+    """
+    (h, w), (H, W) = operator.measurement_size, operator.image_size
+    rows = axis_factors(h, H, torch.float32, x.device)
+    columns = axis_factors(w, W, torch.float32, x.device)
+    step = 1 / (rows.gram_norm * columns.gram_norm)
+    low, high = bounds(y.float(), _FIT_TOLERANCE)
+    x = _into_range(x.clone(), top)
+    z = x.clone()
+    momentum, worst, reached, rounds = 1.0, math.inf, math.inf, 0
+    while rounds < min(max_rounds, _FIT_ROUNDS if worst <= 0.5 else 3 * _FIT_ROUNDS):
+        rounds += 1
+        half = columns.down.along_columns(z)
+        held = half.clamp(0, 255)
+        seen = rows.down.along_rows(held)
+        missing = seen.clamp(low, high).sub_(seen)
+        worst = float(missing.abs().max()) + _FIT_TOLERANCE
+        if worst < 1.5 * _FIT_TOLERANCE:
+            return z, worst, rounds
+        if rounds >= patience and worst > _FAR:
+            break
+        if rounds % _FIT_SPAN == 0:
+            before, reached = reached, float(torch.linalg.vector_norm(missing))
+            if worst > 1 and reached > _STALLED * before:
+                break
+        gradient = rows.up.along_rows(missing)
+        # Beyond the range nothing is gained by going further.
+        outwards = half.sub_(held).mul_(gradient).sign_().clamp_(min=0)
+        gradient = columns.up.along_columns(gradient.addcmul_(gradient, outwards, value=-1))
+        # In place from here on: at this size the time goes into memory that is new each round.
+        new = _into_range(torch.add(z, gradient, alpha=step, out=gradient), top)
+        change = torch.sub(new, x, out=x)
+        if float((z.sub_(new)).flatten().dot(change.flatten())) > 0:
+            x, z, momentum = new, new.clone(), 1.0
+        else:
+            following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
+            ahead = (momentum - 1) / following
+            z = _into_range(torch.add(new, change, alpha=ahead, out=change), top)
+            x, momentum = new, following
+    return x, worst, rounds
+
+
+def _feed_back(
+    x: Float[Tensor, "H W"],
+    y: UInt8[Tensor, "h w"],
+    operator: BicubicDownscale,
+    top: Float[Tensor, "..."],
+    rounds: int,
+) -> tuple[Float[Tensor, "H W"], Float[Tensor, "H W"], int]:
+    """Add `A†` of what Pillow's values of the rounded image lack, and do so again.
+
+    Returns the best `x`, its rounded image and the number of rounds.
+    """
+    h, w = operator.measurement_size
+    target = y.double()
+    low, high = bounds(target, 0.0)
+    best, best_error = (x, x.round()), math.inf
+    used = 0
+    while used < rounds:
+        used += 1
+        q = _into_range(x.round(), top)
+        value = second_pass(first_pass(q.double(), w), h)
+        error = float((to_levels(value) - target).square().sum())
+        if error < best_error:
+            best, best_error = (x, q), error
+        if error == 0:
+            break
+        missing = (value.clamp(low, high) - value).float()
+        size = missing.abs()
+        correction = torch.where(
+            (size > _DEADBAND) & (size < HOPELESS), missing - _TARGET * missing.sign(), 0.0
+        )
+        x = _into_range(operator.pinv(correction).add_(x), top)
+    return *best, used
+
+
+def _into_range(x: Float[Tensor, "H W"], top: Float[Tensor, "..."]) -> Float[Tensor, "H W"]:
+    """Clip `x` in place to what a pixel may hold; a single `top` is 255."""
+    x.clamp_(0, 255)
+    return torch.minimum(x, top, out=x) if top.ndim else x

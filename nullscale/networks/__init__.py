@@ -1,0 +1,1 @@
+"""Stable Diffusion 3: from a checkpoint to the networks that the engine calls."""
