@@ -1,4 +1,4 @@
-"""Everything that `sr_engine` raises on purpose.
+"""Everything that is raised on purpose.
 
 NullscaleError
 ├── InvalidParameter        a request's parameter is out of range; ``field`` names it

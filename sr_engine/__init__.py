@@ -1,1 +1,1 @@
-"""Super-resolution that gives its input back: DDNM with a Stable Diffusion 3.5 prior."""
+"""The step-batching engine: tiles of many requests in common batches."""

@@ -29,14 +29,17 @@ class Measurement:
     params: UpscaleParams
     pinv_latents: dict[bool, Tensor] = field(default_factory=dict)
 
-    def project(self, pixels: Float[Tensor, "*b c Hc Wc"]) -> Float[Tensor, "*b c Hc Wc"]:
-        """Return ``Π_λ`` of what a canvas shows."""
+    def project(
+        self, pixels: Float[Tensor, "*b c Hc Wc"], guidance_strength: float | None = None
+    ) -> Float[Tensor, "*b c Hc Wc"]:
+        """Return ``Π_λ`` of what a canvas shows, by default with the λ of ``params``."""
+        strength = self.params.guidance_strength if guidance_strength is None else guidance_strength
         return project(
             pixels,
             pinv_y=self.pinv_y,
             operator=self.operator,
             canvas=self.canvas,
-            guidance_strength=self.params.guidance_strength,
+            guidance_strength=strength,
         )
 
     def correct(self, x0: Float[Tensor, "*b c h w"], *, draft: bool) -> Sampler:

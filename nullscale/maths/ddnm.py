@@ -75,9 +75,8 @@ def restore(
         sigmas = end_above(sigmas, kappa / (1 + kappa))
     if params.strength < 1:
         # Not from A†y alone, whose outermost pixels are far from any photograph's.
-        guess = operator.interpolate(y)
-        guess = guess + operator.pinv(y - operator.A(guess))
-        (start,) = yield (Encode(canvas.extend(guess)),)
+        guess = canvas.extend(operator.interpolate(y))
+        (start,) = yield (Encode(measured.project(guess, guidance_strength=1)),)
         x = add_noise(start, noise_to_add(sigmas[0], kappa) * x, sigmas[0])
     x0 = x
     for sigma, sigma_next in pairwise(sigmas):

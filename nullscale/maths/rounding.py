@@ -33,6 +33,7 @@ _FAR = 6.0  # levels: what is nearer than this after a dozen rounds may come bac
 _FIT_SPAN = 8  # rounds in which a fit that leads anywhere brings the distance down …
 _STALLED = 0.99  # … to less than this share of it
 _FIT_TOLERANCE = 0.1  # levels: what rounding moves a sample by is larger
+_FIT_GOALS = (0.4, 0.25, 0.15)  # levels: a nearer one where the rest leaves a sample wrong
 _DEADBAND = 0.45  # levels: a sample further off than this may round to a neighbour …
 _TARGET = 0.35  # … and is brought back to this distance
 _FEEDBACK_ROUNDS = 6
@@ -132,20 +133,25 @@ def _round_plane(
         top = top.mT if top.ndim else top
         plane = _round_plane(x.mT, y.mT, turned, top, max_rounds, patience)
         return _Plane(plane.image.mT, plane.reachable, plane.rounds)
-    x, worst, rounds = _fit(x, y, operator, top, max_rounds, patience)
-    best, best_error = x.round(), math.inf
-    while rounds < max_rounds and best_error > 0:
-        x, q, used = _feed_back(x, y, operator, top, min(_FEEDBACK_ROUNDS, max_rounds - rounds))
+    best, best_error, rounds, near = x.round(), math.inf, 0, True
+    for goal in _FIT_GOALS:
+        x, worst, used = _fit(x, y, operator, top, goal, max_rounds - rounds, patience)
         rounds += used
-        moved, error, used = repair(q, y, top, min(_REPAIR_ROUNDS, max_rounds - rounds))
-        rounds += used
-        gained = error < _WORTHWHILE * best_error
-        if error < best_error:
-            best, best_error = moved, error
-        if not gained or worst > 0.5:
+        near, before = worst <= 0.5, math.inf
+        while rounds < max_rounds:
+            x, q, used = _feed_back(x, y, operator, top, min(_FEEDBACK_ROUNDS, max_rounds - rounds))
+            rounds += used
+            moved, error, used = repair(q, y, top, min(_REPAIR_ROUNDS, max_rounds - rounds))
+            rounds += used
+            if error < best_error:
+                best, best_error = moved, error
+            if error == 0 or error >= _WORTHWHILE * before or not near:
+                break
+            before = error
+            x = x + (moved - q)
+        if best_error == 0 or not near or rounds >= max_rounds:
             break
-        x = x + (moved - q)
-    return _Plane(best.to(torch.uint8), best_error == 0 or worst <= 0.5, rounds)
+    return _Plane(best.to(torch.uint8), best_error == 0 or near, rounds)
 
 
 def _fit(
@@ -153,10 +159,11 @@ def _fit(
     y: UInt8[Tensor, "h w"],
     operator: BicubicDownscale,
     top: Float[Tensor, "..."],
+    goal: float,
     max_rounds: int,
     patience: int,
 ) -> tuple[Float[Tensor, "H W"], float, int]:
-    """Move `x` into [0, top] and as near to `y` as it comes; return the worst error and the rounds.
+    """Move `x` into [0, top] and to `goal` of `y`; return it, its worst error and the rounds.
 
     Accelerated projected gradient (FISTA with restart, O'Donoghue and Candès 2015) on the distance
     of the downscaled image to `y`, which clips between the passes as Pillow does. Minimising the
@@ -178,7 +185,7 @@ def _fit(
         seen = rows.down.along_rows(held)
         missing = seen.clamp(low, high).sub_(seen)
         worst = float(missing.abs().max()) + _FIT_TOLERANCE
-        if worst < 1.5 * _FIT_TOLERANCE:
+        if worst < goal:
             return z, worst, rounds
         if rounds >= patience and worst > _FAR:
             break

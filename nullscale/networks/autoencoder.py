@@ -54,6 +54,8 @@ class Autoencoder:
         # Convolutions would reorder every input; the inputs themselves may have any layout.
         self.stock: Any = network.to(memory_format=torch.channels_last)
         self.network: Any = faster(self.stock) if fast else self.stock
+        # Asked for once: diffusers walks through all parameters to say it.
+        self._dtype: torch.dtype = self.network.dtype
         self._budget_bytes = budget_bytes
         config = network.config
         self.latent_channels: int = config.latent_channels
@@ -74,7 +76,7 @@ class Autoencoder:
         raw = latents.to(self.network.device) / self._scale + self._shift
         pixels = self._in_chunks(
             self._decoded,
-            raw.to(self.network.dtype),
+            raw.to(self._dtype),
             raw.shape[-2] * raw.shape[-1] * self.factor**2,
         )
         result: Tensor = (pixels.float() + 1) / 2
@@ -86,7 +88,7 @@ class Autoencoder:
 
         The mode of the posterior, not a sample, so that encoding adds no noise of its own.
         """
-        scaled = (2 * pixels.to(self.network.device) - 1).to(self.network.dtype)
+        scaled = (2 * pixels.to(self.network.device) - 1).to(self._dtype)
         mean = self._in_chunks(self._encoded, scaled, scaled.shape[-2] * scaled.shape[-1])
         return (mean.float() - self._shift) * self._scale
 
@@ -96,8 +98,7 @@ class Autoencoder:
         An estimate: three of the widest ones at full size, which are the decoder's behind its last
         doubling (256 channels for SD3.5): what a residual block was given, normed, and convolved.
         """
-        itemsize: int = self.network.dtype.itemsize
-        return 3 * self._widest * pixels * itemsize
+        return 3 * self._widest * pixels * self._dtype.itemsize
 
     def in_float32(self) -> "Autoencoder":
         """A copy of the stock network in float32.

@@ -562,7 +562,7 @@ def test_one_bad_request_fails_alone(prompt: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["nullscale.maths.correction.project", "sr_engine.active.round_consistently"]
+    "place", ["nullscale.maths.correction.project", "nullscale.maths.problem.round_consistently"]
 )
 def test_no_room_for_a_picture_fails_that_picture_alone(
     place: str, monkeypatch: pytest.MonkeyPatch
