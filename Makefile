@@ -27,6 +27,9 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python examples/demo.py
 
+# A worker's threads spin for some microseconds, from one operation to the next, and no longer.
+demo serve: export GOMP_SPINCOUNT := 2000
+
 serve: install
 	$(BIN)/serve run serve_config.cpu.yaml
 

@@ -5,8 +5,9 @@
 ``efficiency`` is the share of the wall time inside the networks and Π, ``efficiency_alone`` the
 same of one picture at a time, and ``networks_alone`` the networks' part of that; the exact rounding
 is in none of them. ``throughput_vs_naive`` compares with a plain loop over the same requests, tile
-by tile, in the same run. The rest comes from `bench_scheduling.py`. The last line printed is a JSON
-object.
+by tile, in the same run. On a CPU all of it runs on one core unless ``--threads`` asks for more,
+which shorten the networks' part and leave the rest as it is. The rest comes from
+`bench_scheduling.py`. The last line printed is a JSON object.
 """
 
 import argparse
@@ -95,11 +96,10 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--pictures", type=int, default=12)
     parser.add_argument("--side-px", type=int, default=96, help="of the largest input")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, default=1, help="on a CPU")
     parser.add_argument("--no-simulation", action="store_true")
     args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    torch.set_num_threads(args.threads)
     engine = SREngine(load_model(args.model, device=args.device))
     given = requests(engine, args.pictures, args.side_px)
     run(engine, given[:3])

@@ -12,6 +12,7 @@ from scipy.optimize import minimize
 from skimage import data
 from torch import Tensor
 
+from nullscale.maths import rounding
 from nullscale.maths.operators import BicubicDownscale
 from nullscale.maths.rounding import (
     RoundedImage,
@@ -249,6 +250,19 @@ def test_a_fit_that_stalls_within_a_level_is_not_given_up() -> None:
     y = pillow_downscale(there, (21, 17))
     grey = torch.full(there.shape, 0.5)
     assert round_consistently(grey, y, BicubicDownscale((21, 17), 2)).consistency.exact
+
+
+def test_where_an_easy_fit_leaves_a_sample_wrong_a_nearer_one_is_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pictures = [photo(name, side, side) for name in PHOTOS for side in (128, 160)]
+    nearer = [rounded(y, 1.5) for y in pictures]
+    monkeypatch.setattr(rounding, "_FIT_GOALS", rounding._FIT_GOALS[:1])
+    easy = [rounded(y, 1.5) for y in pictures]
+    again = [(a, b) for a, b in zip(nearer, easy, strict=True) if a.rounds > b.rounds]
+    assert again and not any(b.consistency.exact for _, b in again)
+    for a, b in zip(nearer, easy, strict=True):
+        assert a.consistency.exact_share >= b.consistency.exact_share
 
 
 @pytest.mark.parametrize("scale", [1.5, 2, 4])
