@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Float64, Int, UInt8
 from torch import Tensor
 
+from nullscale.maths.fitting import bounds
 from nullscale.maths.pillow_resize import UNIT, first_pass, fixed_point_taps, second_pass, to_levels
 
 HOPELESS = 2.0
@@ -124,12 +125,6 @@ def _samples_at_once(image_size: Sequence[int], size: Sequence[int]) -> int:
         fixed_point_taps(n, N)[1].shape[1] for n, N in zip(size, image_size, strict=True)
     )
     return max(1, (1 << 18) // (taps * 2 * (2 * _REACH + 1) ** 2))
-
-
-def bounds(y: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
-    """The range about `y`, open below 0 and above 255: Pillow clips what lies beyond."""
-    low = torch.where(y == 0, -math.inf, y - tolerance)
-    return low, torch.where(y == 255, math.inf, y + tolerance)
 
 
 def _excess(value: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from nullscale.maths.banded import axis_factors
 from nullscale.maths.consistency import Consistency
 from nullscale.maths.exact_products import exact_products
+from nullscale.maths.fitting import bounds, fit, into_range
 from nullscale.maths.operators import BicubicDownscale
 from nullscale.maths.pillow_resize import (
     first_pass,
@@ -24,15 +24,8 @@ from nullscale.maths.pillow_resize import (
     to_levels,
     vertical_pass_first,
 )
-from nullscale.maths.repair import HOPELESS, bounds, repair
+from nullscale.maths.repair import HOPELESS, repair
 
-__all__ = ["RoundedImage", "pillow_downscale", "round_consistently", "round_plainly"]
-
-_FIT_ROUNDS = 40  # mostly enough; what is not within half a level then gets twice as many again
-_FAR = 6.0  # levels: what is nearer than this after a dozen rounds may come back yet
-_FIT_SPAN = 8  # rounds in which a fit that leads anywhere brings the distance down …
-_STALLED = 0.99  # … to less than this share of it
-_FIT_TOLERANCE = 0.1  # levels: what rounding moves a sample by is larger
 _FIT_GOALS = (0.4, 0.25, 0.15)  # levels: a nearer one where the rest leaves a sample wrong
 _DEADBAND = 0.45  # levels: a sample further off than this may round to a neighbour …
 _TARGET = 0.35  # … and is brought back to this distance
@@ -135,7 +128,7 @@ def _round_plane(
         return _Plane(plane.image.mT, plane.reachable, plane.rounds)
     best, best_error, rounds, near = x.round(), math.inf, 0, True
     for goal in _FIT_GOALS:
-        x, worst, used = _fit(x, y, operator, top, goal, max_rounds - rounds, patience)
+        x, worst, used = fit(x, y, operator, top, goal, max_rounds - rounds, patience)
         rounds += used
         near, before = worst <= 0.5, math.inf
         while rounds < max_rounds:
@@ -152,62 +145,6 @@ def _round_plane(
         if best_error == 0 or not near or rounds >= max_rounds:
             break
     return _Plane(best.to(torch.uint8), best_error == 0 or near, rounds)
-
-
-def _fit(
-    x: Float[Tensor, "H W"],
-    y: UInt8[Tensor, "h w"],
-    operator: BicubicDownscale,
-    top: Float[Tensor, "..."],
-    goal: float,
-    max_rounds: int,
-    patience: int,
-) -> tuple[Float[Tensor, "H W"], float, int]:
-    """Move `x` into [0, top] and to `goal` of `y`; return it, its worst error and the rounds.
-
-    Accelerated projected gradient (FISTA with restart, O'Donoghue and Candès 2015) on the distance
-    of the downscaled image to `y`, which clips between the passes as Pillow does. Minimising the
-    plain distance, not that in the metric of `A†`, is what ends at the least-squares bound. What is
-    within a level of `y` is not given up: the feedback may reach it yet.
-    """
-    (h, w), (H, W) = operator.measurement_size, operator.image_size
-    rows = axis_factors(h, H, torch.float32, x.device)
-    columns = axis_factors(w, W, torch.float32, x.device)
-    step = 1 / (rows.gram_norm * columns.gram_norm)
-    low, high = bounds(y.float(), _FIT_TOLERANCE)
-    x = _into_range(x.clone(), top)
-    z = x.clone()
-    momentum, worst, reached, rounds = 1.0, math.inf, math.inf, 0
-    while rounds < min(max_rounds, _FIT_ROUNDS if worst <= 0.5 else 3 * _FIT_ROUNDS):
-        rounds += 1
-        half = columns.down.along_columns(z)
-        held = half.clamp(0, 255)
-        seen = rows.down.along_rows(held)
-        missing = seen.clamp(low, high).sub_(seen)
-        worst = float(missing.abs().max()) + _FIT_TOLERANCE
-        if worst < goal:
-            return z, worst, rounds
-        if rounds >= patience and worst > _FAR:
-            break
-        if rounds % _FIT_SPAN == 0:
-            before, reached = reached, float(torch.linalg.vector_norm(missing))
-            if worst > 1 and reached > _STALLED * before:
-                break
-        gradient = rows.up.along_rows(missing)
-        # Beyond the range nothing is gained by going further.
-        outwards = half.sub_(held).mul_(gradient).sign_().clamp_(min=0)
-        gradient = columns.up.along_columns(gradient.addcmul_(gradient, outwards, value=-1))
-        # In place from here on: at this size the time goes into memory that is new each round.
-        new = _into_range(torch.add(z, gradient, alpha=step, out=gradient), top)
-        change = torch.sub(new, x, out=x)
-        if float((z.sub_(new)).flatten().dot(change.flatten())) > 0:
-            x, z, momentum = new, new.clone(), 1.0
-        else:
-            following = (1 + math.sqrt(1 + 4 * momentum**2)) / 2
-            ahead = (momentum - 1) / following
-            z = _into_range(torch.add(new, change, alpha=ahead, out=change), top)
-            x, momentum = new, following
-    return x, worst, rounds
 
 
 def _feed_back(
@@ -228,7 +165,7 @@ def _feed_back(
     used = 0
     while used < rounds:
         used += 1
-        q = _into_range(x.round(), top)
+        q = into_range(x.round(), top)
         value = second_pass(first_pass(q.double(), w), h)
         error = float((to_levels(value) - target).square().sum())
         if error < best_error:
@@ -240,11 +177,5 @@ def _feed_back(
         correction = torch.where(
             (size > _DEADBAND) & (size < HOPELESS), missing - _TARGET * missing.sign(), 0.0
         )
-        x = _into_range(operator.pinv(correction).add_(x), top)
+        x = into_range(operator.pinv(correction).add_(x), top)
     return *best, used
-
-
-def _into_range(x: Float[Tensor, "H W"], top: Float[Tensor, "..."]) -> Float[Tensor, "H W"]:
-    """Clip `x` in place to what a pixel may hold; a single `top` is 255."""
-    x.clamp_(0, 255)
-    return torch.minimum(x, top, out=x) if top.ndim else x

@@ -14,12 +14,8 @@ from torch import Tensor
 
 from nullscale.maths import rounding
 from nullscale.maths.operators import BicubicDownscale
-from nullscale.maths.rounding import (
-    RoundedImage,
-    pillow_downscale,
-    round_consistently,
-    round_plainly,
-)
+from nullscale.maths.pillow_resize import pillow_downscale
+from nullscale.maths.rounding import RoundedImage, round_consistently, round_plainly
 
 # Photographs that ship inside scikit-image: dark, bright and mid-range, each with hard edges.
 PHOTOS = {

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from nullscale.maths.operators import BicubicDownscale
 from nullscale.maths.params import UpscaleParams
-from nullscale.maths.rounding import pillow_downscale, round_plainly
+from nullscale.maths.pillow_resize import pillow_downscale
+from nullscale.maths.rounding import round_plainly
 from nullscale.networks.autoencoder import RECORDINGS, REPLAYED_PIXELS, Autoencoder
 from nullscale.networks.compiling import compile_networks
 from nullscale.networks.fast_transformer import FastTransformer
