@@ -4,7 +4,7 @@
     python load_tests/bench_gpu.py --save       keeps the figures (docs/measurements/gpu/)
     python load_tests/bench_gpu.py --dry-run    on a CPU, tiny networks: shows that it runs
 
-It needs PyTorch, diffusers and this repository with the libraries that `sr_engine` imports; no Ray,
+It needs PyTorch, diffusers and this repository with the libraries that `nullscale` imports; no Ray,
 no pytest and no weights: the networks have SD3.5's published architecture and random weights in
 bfloat16. One JSON line a measurement; the last line is a JSON object with all of them:
 

@@ -1,6 +1,6 @@
 """A simulated GPU on a virtual clock: the real scheduler, the published times, no tensors.
 
-Batches take what `sr_engine`'s networks would take on the device; thousands of requests run in
+Batches take what the networks would take on the device; thousands of requests run in
 seconds. Only the scheduler and its cost model are the product's own.
 """
 

@@ -122,7 +122,7 @@ class AsyncSREngine:
 
     def limit(self, caps: Caps) -> None:
         """Work by other caps from the next batch on; what is under way stays."""
-        self._commands.put(partial(self._engine.limit, caps))
+        self._commands.put(partial(self._limit, caps))
 
     def check_health(self) -> None:
         """Do nothing while the engine lives.
@@ -182,9 +182,10 @@ class AsyncSREngine:
         self._callers.tell_positions(self._engine.queue())
 
     def _add(self, request: UpscaleRequest, caller: Caller) -> None:
+        if self._stopped:
+            caller.end(RequestFailure(request.request_id, self._dead()))
+            return
         try:
-            if self._stopped:
-                raise self._dead()
             self._engine.add_request(request)
         except NullscaleError as err:
             caller.end(RequestFailure(request.request_id, err))
@@ -198,6 +199,10 @@ class AsyncSREngine:
     def _abort(self, request_id: str, caller: Caller) -> None:
         if self._callers.has(request_id, caller):
             self._callers.deliver(self._engine.abort(request_id))
+
+    def _limit(self, caps: Caps) -> None:
+        if not self._stopped:
+            self._engine.limit(caps)
 
     def _close(self) -> None:
         self._closing = True

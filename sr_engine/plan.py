@@ -1,7 +1,6 @@
 """What a request will ask of the networks, known before it starts."""
 
 from dataclasses import replace
-from functools import lru_cache
 
 from nullscale.maths.ddnm import projecting_steps
 from nullscale.maths.operators import BicubicDownscale, Canvas
@@ -56,7 +55,6 @@ def sigmas_of(params: UpscaleParams, info: ModelInfo) -> tuple[float, ...]:
     return time_travel(levels, params.travel_length, params.travel_repeats)
 
 
-@lru_cache(maxsize=256)
 def tiles_of(
     phase: Phase, canvas: Canvas, info: ModelInfo, limits: TileLimits = UNLIMITED
 ) -> tuple[Tile, ...]:

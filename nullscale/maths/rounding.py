@@ -126,11 +126,13 @@ def _round_plane(
         top = top.mT if top.ndim else top
         plane = _round_plane(x.mT, y.mT, turned, top, max_rounds, patience)
         return _Plane(plane.image.mT, plane.reachable, plane.rounds)
-    best, best_error, rounds, near = x.round(), math.inf, 0, True
+    best, best_error, rounds, near = x, math.inf, 0, False
     for goal in _FIT_GOALS:
         x, worst, used = fit(x, y, operator, top, goal, max_rounds - rounds, patience)
         rounds += used
-        near, before = worst <= 0.5, math.inf
+        near, before = near or worst <= 0.5, math.inf
+        if best_error == math.inf:
+            best = x.round()
         while rounds < max_rounds:
             x, q, used = _feed_back(x, y, operator, top, min(_FEEDBACK_ROUNDS, max_rounds - rounds))
             rounds += used

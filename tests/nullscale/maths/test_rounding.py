@@ -142,6 +142,21 @@ def test_a_limit_on_the_rounds_is_kept() -> None:
     assert not result.consistency.exact
 
 
+@pytest.mark.parametrize("top", [255, 180])
+def test_few_rounds_leave_a_picture_in_range_and_near(top: int) -> None:
+    y = pillow_itself(photo("astronaut"), (96, 96)).clamp(max=top)
+    operator = BicubicDownscale((96, 96), 2)
+    x = operator.pinv(y.float() / 255)
+    assert x.min() < 0 and x.max() > top / 255
+    ceiling = torch.full(operator.image_size, top, dtype=torch.uint8)
+    clipped = pillow_itself((255 * x).round().clamp(0, top).to(torch.uint8), (96, 96))
+    for max_rounds in (1, 3, 10):
+        result = round_consistently(x, y, operator, ceiling=ceiling, max_rounds=max_rounds)
+        assert result.image.max() <= top
+        assert result.consistency.psnr_db is not None
+        assert result.consistency.psnr_db > psnr(clipped.numpy(), y.numpy()) + 1
+
+
 def test_plain_rounding_only_rounds() -> None:
     y = pillow_itself(photo("coffee"), (48, 48))
     operator = BicubicDownscale((48, 48), 4)
