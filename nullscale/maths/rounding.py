@@ -134,10 +134,12 @@ def _round_plane(
         if best_error == math.inf:
             best = x.round()
         while rounds < max_rounds:
-            x, q, used = _feed_back(x, y, operator, top, min(_FEEDBACK_ROUNDS, max_rounds - rounds))
-            rounds += used
-            moved, error, used = repair(q, y, top, min(_REPAIR_ROUNDS, max_rounds - rounds))
-            rounds += used
+            few = min(_FEEDBACK_ROUNDS, max_rounds - rounds)
+            x, q, error, used = _feed_back(x, y, operator, top, few)
+            rounds, moved = rounds + used, q
+            if error:
+                moved, error, used = repair(q, y, top, min(_REPAIR_ROUNDS, max_rounds - rounds))
+                rounds += used
             if error < best_error:
                 best, best_error = moved, error
             if error == 0 or error >= _WORTHWHILE * before or not near:
@@ -155,10 +157,11 @@ def _feed_back(
     operator: BicubicDownscale,
     top: Float[Tensor, "..."],
     rounds: int,
-) -> tuple[Float[Tensor, "H W"], Float[Tensor, "H W"], int]:
+) -> tuple[Float[Tensor, "H W"], Float[Tensor, "H W"], float, int]:
     """Add `A†` of what Pillow's values of the rounded image lack, and do so again.
 
-    Returns the best `x`, its rounded image and the number of rounds.
+    Returns the best `x`, its rounded image, the squared error of that one's downscale summed over
+    the samples, and the number of rounds.
     """
     h, w = operator.measurement_size
     target = y.double()
@@ -172,7 +175,7 @@ def _feed_back(
         error = float((to_levels(value) - target).square().sum())
         if error < best_error:
             best, best_error = (x, q), error
-        if error == 0:
+        if error == 0 or used == rounds:
             break
         missing = (value.clamp(low, high) - value).float()
         size = missing.abs()
@@ -180,4 +183,4 @@ def _feed_back(
             (size > _DEADBAND) & (size < HOPELESS), missing - _TARGET * missing.sign(), 0.0
         )
         x = into_range(operator.pinv(correction).add_(x), top)
-    return *best, used
+    return *best, best_error, used
