@@ -179,6 +179,25 @@ async def test_a_crash_fails_every_caller_with_its_cause() -> None:
         engine.check_health()
 
 
+class DyingAtTheGate(Gated):
+    def decode(self, latents: Tensor, variant: Variant = Variant.BASE) -> Tensor:
+        super().decode(latents, variant)
+        raise SystemError("the driver is gone")
+
+
+async def test_what_was_asked_of_an_engine_while_it_died_is_answered() -> None:
+    model = DyingAtTheGate()
+    engine = AsyncSREngine(SREngine(model))
+    first = asyncio.create_task(engine.upscale(request("a")))
+    await asyncio.to_thread(model.reached.wait, 10)
+    engine.limit(Caps(max_active=4, max_active_pixels=2**20, max_batch_rows=1))
+    second = asyncio.create_task(engine.upscale(request("b")))
+    await asyncio.sleep(0.05)
+    model.gate.set()
+    outcomes = await asyncio.wait_for(asyncio.gather(first, second, return_exceptions=True), 10)
+    assert all(isinstance(outcome, EngineDead) for outcome in outcomes)
+
+
 def test_close_ends_the_thread() -> None:
     before = set(threading.enumerate())
     engine = AsyncSREngine(SREngine(FakeModel()))
