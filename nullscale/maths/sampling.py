@@ -26,14 +26,14 @@ def x0_from_velocity(
     x: Float[Tensor, "*b c h w"], velocity: Float[Tensor, "*b c h w"], sigma: float
 ) -> Float[Tensor, "*b c h w"]:
     """Return the clean latents that ``velocity`` predicts from ``x`` at level ``sigma``."""
-    return x - sigma * velocity
+    return x.sub(velocity, alpha=sigma)
 
 
 def noise_from_velocity(
     x: Float[Tensor, "*b c h w"], velocity: Float[Tensor, "*b c h w"], sigma: float
 ) -> Float[Tensor, "*b c h w"]:
     """Return the noise that ``velocity`` predicts from ``x`` at level ``sigma``."""
-    return x + (1 - sigma) * velocity
+    return x.add(velocity, alpha=1 - sigma)
 
 
 def guided_velocity(
